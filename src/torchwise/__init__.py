@@ -1,0 +1,1 @@
+"""torch.optim's exact semantics as pure JAX gradient transforms."""
