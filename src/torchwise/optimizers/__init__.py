@@ -1,0 +1,1 @@
+"""Recipes: validation, then a chain of building blocks. Nothing per array stands here."""

@@ -1,0 +1,43 @@
+"""Hyperparameters as numbers: double precision, and zeros that are no terms at all."""
+
+from collections.abc import Callable
+from typing import Any, TypeAlias
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+Scalar: TypeAlias = float | int | np.number | np.ndarray | jax.Array
+Schedule: TypeAlias = Callable[[Any], Any]
+
+
+def absent_if_zero(value: Scalar) -> Scalar | None:
+    """Return None for a number that is zero: the term is left out of the program.
+
+    An array is data, also when it happens to be zero: it may be another number at the next call.
+    """
+    if isinstance(value, jax.Array | np.ndarray):
+        return value
+    return None if value == 0 else value
+
+
+def double(value: Any) -> Any:
+    """Return an array as float64 (where 64-bit types are on), a number as a Python float.
+
+    A count below zero becomes NaN. There is none; but a product known never to be NaN would lose
+    its pin, see `pinned`.
+    """
+    if not isinstance(value, jax.Array | np.ndarray):
+        return float(value)
+    wide = jnp.asarray(value).astype(jnp.float64)
+    return jnp.where(value < 0, jnp.nan, wide) if jnp.issubdtype(value.dtype, jnp.integer) else wide
+
+
+def pinned(product: Any) -> Any:
+    """Keep the rounding of a product that is added to something next: hide it from XLA's contraction.
+
+    On CPU no barrier or bit cast stops a fused multiply-add from forming; a selection does.
+    """
+    if not isinstance(product, jax.Array):
+        return product
+    return jnp.where(product == product, product, jnp.full_like(product, jnp.nan))

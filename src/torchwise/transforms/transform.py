@@ -1,0 +1,71 @@
+"""What a transform is: how the state of ONE array advances, and which way the array moves."""
+
+import abc
+from typing import Any, NamedTuple, final
+
+import jax
+
+from torchwise.transforms.arithmetic import Scaled, scaled
+
+
+class Empty(NamedTuple):
+    """The state of a transform that remembers nothing."""
+
+
+class Transform(abc.ABC):
+    """A building block, written for one array; `chain` maps it over trees.
+
+    Subclasses are frozen dataclasses registered with `jax.tree_util.register_dataclass`:
+    hyperparameters are leaves (data), booleans and absent terms (None) are structure.
+    """
+
+    @property
+    @abc.abstractmethod
+    def counts(self) -> bool:
+        """Whether the chain must count each parameter's gradients for this transform."""
+
+    @abc.abstractmethod
+    def init(self, param: jax.Array) -> Any:
+        """Return the state before the first gradient, a NamedTuple under torch's own key names."""
+
+    @abc.abstractmethod
+    def scalars(self, step: Any) -> Any:
+        """Return the numbers of this step, derived from the hyperparameters in double precision.
+
+        Called once per step and not per array, with Python numbers or with float64 arrays: use
+        operators that both understand.
+
+        Args:
+            step: how many gradients the parameter has seen, this one included; None unless `counts`.
+        """
+
+    @abc.abstractmethod
+    def accumulate(self, grad: jax.Array, state: Any, param: jax.Array, scalars: Any) -> Any:
+        """Return the state after `grad`."""
+
+    @abc.abstractmethod
+    def direction(self, grad: Any, state: Any, param: jax.Array, scalars: Any) -> Any:
+        """Return what is passed on: an array or a `Scaled`, read off the NEW state."""
+
+
+class Stateless(Transform):
+    """A transform with nothing to remember: `counts`, `scalars` and `direction` are its own."""
+
+    @final
+    def init(self, param: jax.Array) -> Empty:
+        """Return the empty state."""
+        return Empty()
+
+    @final
+    def accumulate(self, grad: jax.Array, state: Empty, param: jax.Array, scalars: Any) -> Empty:
+        """Return the empty state."""
+        return state
+
+
+class Scaling(Stateless):
+    """A stateless transform that only multiplies, by the one number that `scalars` returns."""
+
+    @final
+    def direction(self, grad: Any, state: Empty, param: jax.Array, scalars: Any) -> Scaled:
+        """The product, left to be evaluated at the end of the chain."""
+        return scaled(grad, scalars)

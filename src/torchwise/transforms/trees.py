@@ -1,0 +1,74 @@
+"""Parameters, gradients and states as aligned lists of leaves; errors that name the culprit."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+
+def is_missing(grad: Any) -> bool:
+    """Whether a gradient says that its parameter is to be left alone."""
+    return (
+        grad is None
+        or isinstance(grad, optax.MaskedNode)
+        or getattr(grad, "dtype", None) == jax.dtypes.float0
+    )
+
+
+def align(grads: Any, params: Any) -> list[Any]:
+    """Return the gradient of each leaf of `params`, in order; missing ones as None.
+
+    Raises:
+        ValueError: naming the path of every leaf without a counterpart, or of another shape or kind.
+    """
+    entries, treedef = jax.tree.flatten_with_path(params)
+    try:
+        aligned = treedef.flatten_up_to(grads)
+    except ValueError:
+        raise ValueError(_structure_error(grads, params)) from None
+    problems, leaves = [], []
+    for (path, param), grad in zip(entries, aligned):
+        grad = None if is_missing(grad) else grad
+        problem = None if grad is None else _leaf_problem(grad, param)
+        if problem:
+            problems.append(f"{_name(path)}: {problem}")
+        leaves.append(grad)
+    if problems:
+        raise ValueError("update(): gradients do not fit the parameters:\n  " + "\n  ".join(problems))
+    return leaves
+
+
+def _leaf_problem(grad: Any, param: Any) -> str | None:
+    if not jax.tree_util.all_leaves([grad]):
+        return f"the gradient is a {type(grad).__name__}, the parameter an array"
+    if not isinstance(grad, jax.Array | np.ndarray | np.generic | float | int | complex):
+        return f"the gradient is a {type(grad).__name__}, no array"
+    if jnp.shape(grad) != jnp.shape(param):
+        return f"the gradient has shape {jnp.shape(grad)}, the parameter {jnp.shape(param)}"
+    if not jnp.issubdtype(jnp.result_type(param), jnp.inexact):
+        return f"a parameter of type {jnp.result_type(param)} cannot be optimized"
+    if jnp.iscomplexobj(grad) and not jnp.iscomplexobj(param):
+        return f"the gradient is complex, the parameter {jnp.result_type(param)}"
+    return None
+
+
+def _structure_error(grads: Any, params: Any) -> str:
+    shapes = [
+        {
+            _name(path): None if is_missing(leaf) else jnp.shape(leaf)
+            for path, leaf in jax.tree.leaves_with_path(tree, is_leaf=is_missing)
+        }
+        for tree in (grads, params)
+    ]
+    given, wanted = shapes
+    lines = [f"{name}: no gradient for a parameter of shape {wanted[name]}" for name in wanted if name not in given]
+    lines += [f"{name}: a gradient of shape {given[name]} for no parameter" for name in given if name not in wanted]
+    if not lines:
+        lines = [f"gradients are {jax.tree.structure(grads)}", f"parameters are {jax.tree.structure(params)}"]
+    return "update(): gradients and parameters differ in structure:\n  " + "\n  ".join(lines)
+
+
+def _name(path: Any) -> str:
+    return jax.tree_util.keystr(path) or "(the whole tree)"
