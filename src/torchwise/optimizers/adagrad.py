@@ -47,14 +47,14 @@ def adagrad(
     """
     lr = learning_rate(lr)
     if not callable(lr):
-        require(0.0 <= lr, f"Invalid learning rate: {lr}")
-    require(0.0 <= lr_decay, f"Invalid lr_decay value: {lr_decay}")
-    require(0.0 <= weight_decay, f"Invalid weight_decay value: {weight_decay}")
+        require(lr >= 0.0, f"Invalid learning rate: {lr}")
+    require(lr_decay >= 0.0, f"Invalid lr_decay value: {lr_decay}")
+    require(weight_decay >= 0.0, f"Invalid weight_decay value: {weight_decay}")
     require(
-        0.0 <= initial_accumulator_value,
+        initial_accumulator_value >= 0.0,
         f"Invalid initial_accumulator_value value: {initial_accumulator_value}",
     )
-    require(0.0 <= eps, f"Invalid epsilon value: {eps}")
+    require(eps >= 0.0, f"Invalid epsilon value: {eps}")
     blocks = [ascend()] if maximize else []
     if absent_if_zero(weight_decay) is not None:
         blocks.append(add_decayed_weights(weight_decay))

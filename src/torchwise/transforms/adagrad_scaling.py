@@ -27,7 +27,7 @@ class ScaleByAdagrad(Transform):
 
     @property
     def counts(self) -> bool:
-        """torch's Adagrad keeps a step for every parameter."""
+        """Torch's Adagrad keeps a step for every parameter."""
         return True
 
     def init(self, param: jax.Array) -> ScaleByAdagradState:

@@ -115,4 +115,8 @@ def _wide(x: jax.Array) -> jax.Array:
 
 def _constant(value: Scalar, dtype: Any) -> jax.Array:
     """A hyperparameter, rounded once from double to the array's type."""
-    return jnp.asarray(value).astype(dtype) if isinstance(value, jax.Array) else jnp.asarray(value, dtype)
+    return (
+        jnp.asarray(value).astype(dtype)
+        if isinstance(value, jax.Array)
+        else jnp.asarray(value, dtype)
+    )

@@ -100,7 +100,9 @@ def _init(transforms: tuple[Transform, ...], params: Any) -> ChainState:
     states = []
     for transform in transforms:
         kind = jax.eval_shape(transform.init, jax.ShapeDtypeStruct((), jnp.float32))
-        states.append(_tree_of([transform.init(jnp.asarray(leaf)) for leaf in leaves], kind, treedef))
+        states.append(
+            _tree_of([transform.init(jnp.asarray(leaf)) for leaf in leaves], kind, treedef)
+        )
     return ChainState(step, tuple(states))
 
 

@@ -36,7 +36,9 @@ def align(grads: Any, params: Any) -> list[Any]:
             problems.append(f"{_name(path)}: {problem}")
         leaves.append(grad)
     if problems:
-        raise ValueError("update(): gradients do not fit the parameters:\n  " + "\n  ".join(problems))
+        raise ValueError(
+            "update(): gradients do not fit the parameters:\n  " + "\n  ".join(problems)
+        )
     return leaves
 
 
@@ -63,10 +65,21 @@ def _structure_error(grads: Any, params: Any) -> str:
         for tree in (grads, params)
     ]
     given, wanted = shapes
-    lines = [f"{name}: no gradient for a parameter of shape {wanted[name]}" for name in wanted if name not in given]
-    lines += [f"{name}: a gradient of shape {given[name]} for no parameter" for name in given if name not in wanted]
+    lines = [
+        f"{name}: no gradient for a parameter of shape {wanted[name]}"
+        for name in wanted
+        if name not in given
+    ]
+    lines += [
+        f"{name}: a gradient of shape {given[name]} for no parameter"
+        for name in given
+        if name not in wanted
+    ]
     if not lines:
-        lines = [f"gradients are {jax.tree.structure(grads)}", f"parameters are {jax.tree.structure(params)}"]
+        lines = [
+            f"gradients are {jax.tree.structure(grads)}",
+            f"parameters are {jax.tree.structure(params)}",
+        ]
     return "update(): gradients and parameters differ in structure:\n  " + "\n  ".join(lines)
 
 
