@@ -20,16 +20,10 @@ def resnet50() -> list[Shape]:
 def gpt2_small() -> list[Shape]:
     """Return the 148 parameter shapes of GPT-2 small (124M elements)."""
     width = 768
-    block: list[Shape] = [
-        (width,),
-        (width,),
-        (width, 3 * width),
-        (3 * width,),
-        (width, width),
-        (width,),
-    ]
-    block += [(width,), (width,), (width, 4 * width), (4 * width,), (4 * width, width), (width,)]
-    return [(50257, width), (1024, width), *(block * 12), (width,), (width,)]
+    norm: list[Shape] = [(width,), (width,)]
+    block = [*norm, (width, 3 * width), (3 * width,), (width, width), (width,)]
+    block += [*norm, (width, 4 * width), (4 * width,), (4 * width, width), (width,)]
+    return [(50257, width), (1024, width), *(block * 12), *norm]
 
 
 SHAPES: dict[str, list[Shape]] = {

@@ -5,19 +5,20 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 
 from torchwise.transforms.numbers import Scalar, Schedule
 
 
 def refuse(condition: Any, message: str) -> None:
     """Raise a ValueError if the condition is known to be true; what is traced cannot be known."""
-    if not isinstance(condition, jax.core.Tracer) and bool(condition):
+    if not isinstance(condition, Tracer) and bool(condition):
         raise ValueError(message)
 
 
 def require(condition: Any, message: str) -> None:
     """Raise a ValueError if the condition is known to be false, as it is for NaN in comparisons."""
-    if not isinstance(condition, jax.core.Tracer) and not bool(condition):
+    if not isinstance(condition, Tracer) and not bool(condition):
         raise ValueError(message)
 
 

@@ -3,7 +3,7 @@
 An optimizer equals torch to the bit when each line rounds where torch rounds. On CPUs with FMA
 
 - `x.mul(s)` rounds the product, whatever is added to it later;
-- `x.add(y, alpha=s)` is one fused multiply-add: `s` is rounded to the tensor's type, the result once;
+- `x.add(y, alpha=s)` is one fused multiply-add, after `s` was rounded to the tensor's type;
 - bfloat16 and float16 are computed in float32 and rounded at the end of every operation.
 
 XLA contracts `s * x + y` into a fused multiply-add by itself, which is right for `add` and wrong
@@ -89,10 +89,10 @@ def increment(direction: Any) -> jax.Array:
     return _quotient(direction).astype(numerator.dtype)
 
 
-def constant_like(x: jax.Array, value: float) -> jax.Array:
-    """Return an array like `x` in shape, type and sharding, filled with `value` (complex: in both parts)."""
+def constant_like(x: jax.Array, value: Scalar) -> jax.Array:
+    """Return an array like `x`, filled with `value` (where complex, in both parts)."""
     if jnp.iscomplexobj(x):
-        return jnp.full_like(x, complex(value, value))
+        return lax.complex(constant_like(x.real, value), constant_like(x.imag, value))
     return jnp.full_like(x, value)
 
 
@@ -115,8 +115,4 @@ def _wide(x: jax.Array) -> jax.Array:
 
 def _constant(value: Scalar, dtype: Any) -> jax.Array:
     """A hyperparameter, rounded once from double to the array's type."""
-    return (
-        jnp.asarray(value).astype(dtype)
-        if isinstance(value, jax.Array)
-        else jnp.asarray(value, dtype)
-    )
+    return value.astype(dtype) if isinstance(value, jax.Array) else jnp.asarray(value, dtype)

@@ -30,8 +30,8 @@ class ChainState(NamedTuple):
 class Chain(optax.GradientTransformationExtraArgs):
     """An optax transformation that knows its transforms.
 
-    It is a pytree whose leaves are the hyperparameters, so it can be an argument of a jitted function:
-    another learning rate is then other data, not another program.
+    It is a pytree whose leaves are the hyperparameters, so it can be an argument of a jitted
+    function: another learning rate is then other data, not another program.
     """
 
     transforms: tuple[Transform, ...]
@@ -70,7 +70,7 @@ def chain(*transforms: Transform | Chain) -> Chain:
         *transforms: what the functions of this package return, or instances of `Transform`.
 
     Raises:
-        TypeError: for anything else; `optax.chain` composes these chains with other transformations.
+        TypeError: for anything else; `optax.chain` composes these chains with other transforms.
     """
     flat: list[Transform] = []
     for position, transform in enumerate(transforms):
@@ -87,7 +87,7 @@ def chain(*transforms: Transform | Chain) -> Chain:
 
 
 def scalars_at(transforms: tuple[Transform, ...], step: Any) -> tuple[Any, ...]:
-    """Return each transform's numbers at a step, in double precision; traced ones as float64 arrays."""
+    """Return each transform's numbers at a step, in double precision also where they are traced."""
     with jax.enable_x64(True):
         wide = jax.tree.map(double, transforms)
         return tuple(transform.scalars(step) for transform in wide)
@@ -100,22 +100,24 @@ def _init(transforms: tuple[Transform, ...], params: Any) -> ChainState:
     states = []
     for transform in transforms:
         kind = jax.eval_shape(transform.init, jax.ShapeDtypeStruct((), jnp.float32))
-        states.append(
-            _tree_of([transform.init(jnp.asarray(leaf)) for leaf in leaves], kind, treedef)
-        )
+        initial = [transform.init(jnp.asarray(leaf)) for leaf in leaves]
+        states.append(_tree_of(initial, kind, treedef))
     return ChainState(step, tuple(states))
 
 
 def _update(
-    transforms: tuple[Transform, ...], grads: Any, state: ChainState, params: Any = None, **_: Any
+    transforms: tuple[Transform, ...],
+    updates: Any,
+    state: Any,
+    params: Any = None,
+    **_: Any,  # what optax hands to other transformations
 ) -> tuple[Any, ChainState]:
     if params is None:
         raise ValueError("update() needs the parameters: call update(grads, state, params)")
-    gradients = trees.align(grads, params)
+    gradients = trees.align(updates, params)
     leaves, treedef = jax.tree.flatten(params)
     steps, columns = _leaves_of(state, treedef)
     states = list(zip(*columns)) if columns else [()] * len(leaves)
-    updates = [constant_like(jnp.asarray(param), -0.0) for param in leaves]  # p + -0.0 is p
     live = [index for index, grad in enumerate(gradients) if grad is not None]
 
     uncounted = scalars_at(transforms, None) if state.step is None else None
@@ -127,15 +129,20 @@ def _update(
         grad = jnp.asarray(gradients[index]).astype(param.dtype)
         scalars = scalars_at(transforms, steps[index]) if uncounted is None else uncounted
         jobs.append(Leaf(grad, param, states[index], scalars))
-    for index, (new_states, increment) in zip(live, evaluate(transforms, jobs)):
-        states[index], updates[index] = new_states, increment
+    increments: dict[int, jax.Array] = {}
+    for index, result in zip(live, evaluate(transforms, jobs)):
+        states[index], increments[index] = result
 
     step = None if state.step is None else treedef.unflatten(steps)
     new = [
         _tree_of([leaf[position] for leaf in states], old, treedef)
         for position, old in enumerate(state.states)
     ]
-    return treedef.unflatten(updates), ChainState(step, tuple(new))
+    full = [
+        increments[index] if index in increments else constant_like(jnp.asarray(param), -0.0)
+        for index, param in enumerate(leaves)  # p + -0.0 is p, to the bit
+    ]
+    return treedef.unflatten(full), ChainState(step, tuple(new))
 
 
 def _tree_of(states: list[Any], kind: Any, treedef: Any) -> Any:

@@ -17,7 +17,7 @@ from torchwise.transforms.transform import Scaling, Transform
 
 
 class Leaf(NamedTuple):
-    """One parameter with all that its update needs; states and scalars have one entry a transform."""
+    """One parameter with all that its update needs; one state and one scalar a transform."""
 
     grad: jax.Array
     param: jax.Array

@@ -34,9 +34,10 @@ def double(value: Any) -> Any:
 
 
 def pinned(product: Any) -> Any:
-    """Keep the rounding of a product that is added to something next: hide it from XLA's contraction.
+    """Keep the rounding of a product that is added to something next.
 
-    On CPU no barrier or bit cast stops a fused multiply-add from forming; a selection does.
+    XLA contracts product and sum to one fused multiply-add. On CPU no barrier or bit cast stops
+    it; a selection does, as long as the compiler cannot prove that the product is no NaN.
     """
     if not isinstance(product, jax.Array):
         return product

@@ -36,7 +36,8 @@ class Transform(abc.ABC):
         operators that both understand.
 
         Args:
-            step: how many gradients the parameter has seen, this one included; None unless `counts`.
+            step: the number of gradients that the parameter has seen, with this one; None unless
+                `counts`.
         """
 
     @abc.abstractmethod

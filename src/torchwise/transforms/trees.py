@@ -21,7 +21,7 @@ def align(grads: Any, params: Any) -> list[Any]:
     """Return the gradient of each leaf of `params`, in order; missing ones as None.
 
     Raises:
-        ValueError: naming the path of every leaf without a counterpart, or of another shape or kind.
+        ValueError: naming the path of every leaf that has no counterpart or another shape.
     """
     entries, treedef = jax.tree.flatten_with_path(params)
     try:
@@ -36,9 +36,8 @@ def align(grads: Any, params: Any) -> list[Any]:
             problems.append(f"{_name(path)}: {problem}")
         leaves.append(grad)
     if problems:
-        raise ValueError(
-            "update(): gradients do not fit the parameters:\n  " + "\n  ".join(problems)
-        )
+        listed = "\n  ".join(problems)
+        raise ValueError(f"update(): gradients do not fit the parameters:\n  {listed}")
     return leaves
 
 
@@ -57,30 +56,25 @@ def _leaf_problem(grad: Any, param: Any) -> str | None:
 
 
 def _structure_error(grads: Any, params: Any) -> str:
-    shapes = [
-        {
-            _name(path): None if is_missing(leaf) else jnp.shape(leaf)
-            for path, leaf in jax.tree.leaves_with_path(tree, is_leaf=is_missing)
-        }
-        for tree in (grads, params)
-    ]
-    given, wanted = shapes
+    given, wanted = _shapes(grads), _shapes(params)
     lines = [
-        f"{name}: no gradient for a parameter of shape {wanted[name]}"
-        for name in wanted
+        f"{name}: no gradient for a parameter of shape {shape}"
+        for name, shape in wanted.items()
         if name not in given
-    ]
-    lines += [
-        f"{name}: a gradient of shape {given[name]} for no parameter"
-        for name in given
+    ] + [
+        f"{name}: a gradient of shape {shape}, but no parameter"
+        for name, shape in given.items()
         if name not in wanted
     ]
-    if not lines:
-        lines = [
-            f"gradients are {jax.tree.structure(grads)}",
-            f"parameters are {jax.tree.structure(params)}",
-        ]
+    if not lines:  # the same paths, through containers of other types
+        lines = [f"gradients: {jax.tree.structure(grads)}"]
+        lines += [f"parameters: {jax.tree.structure(params)}"]
     return "update(): gradients and parameters differ in structure:\n  " + "\n  ".join(lines)
+
+
+def _shapes(tree: Any) -> dict[str, Any]:
+    leaves = jax.tree.leaves_with_path(tree, is_leaf=is_missing)
+    return {_name(path): None if is_missing(leaf) else jnp.shape(leaf) for path, leaf in leaves}
 
 
 def _name(path: Any) -> str:
