@@ -153,13 +153,16 @@ def _tree_of(states: list[Any], kind: Any, treedef: Any) -> Any:
 
 def _leaves_of(state: ChainState, treedef: Any) -> tuple[list[Any], list[list[Any]]]:
     """Return the step of each leaf, and for each transform the list of its states, leaf by leaf."""
-    try:
-        steps = [] if state.step is None else treedef.flatten_up_to(state.step)
-        columns = []
-        for tree in state.states:
-            fields = [treedef.flatten_up_to(field) for field in tree]
-            leaves = zip(*fields) if fields else [()] * treedef.num_leaves
-            columns.append([type(tree)(*leaf) for leaf in leaves])
-    except ValueError as error:
-        raise ValueError(f"update(): the state was made for other parameters: {error}") from None
-    return steps, columns
+    trees_held = [tree for inner in state.states for tree in inner]
+    for tree in trees_held if state.step is None else [state.step, *trees_held]:
+        if jax.tree.structure(tree) != treedef:
+            raise ValueError(
+                "update(): the state was made for other parameters:\n"
+                f"  state: {jax.tree.structure(tree)}\n  parameters: {treedef}"
+            )
+    columns = []
+    for inner in state.states:
+        fields = [jax.tree.leaves(tree) for tree in inner]
+        leaves = zip(*fields) if fields else [()] * treedef.num_leaves
+        columns.append([type(inner)(*leaf) for leaf in leaves])
+    return [] if state.step is None else jax.tree.leaves(state.step), columns
