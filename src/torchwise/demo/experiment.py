@@ -1,0 +1,80 @@
+"""What is trained: both optimizers, in every library asked for, from the same start."""
+
+import contextlib
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import jax
+import optax
+from tqdm import tqdm
+
+import torchwise
+from torchwise.demo import data, network
+from torchwise.demo.jax_side import JaxTrainer
+from torchwise.demo.training import History, Trainer, train
+
+TORCHWISE = "torchwise"
+TORCH = "torch"
+TRANSPLANTED = "torchwise on torch's gradients"
+
+
+class Recipe(NamedTuple):
+    """An optimizer and its hyperparameters, which are torch's as well."""
+
+    optimizer: Callable[..., optax.GradientTransformation]
+    hyperparameters: dict[str, Any]
+
+
+RECIPES = {
+    "sgd": Recipe(
+        torchwise.sgd, {"lr": 0.1, "momentum": 0.9, "nesterov": True, "weight_decay": 1e-4}
+    ),
+    "adagrad": Recipe(torchwise.adagrad, {"lr": 0.05}),
+}
+
+Outcomes = dict[str, dict[str, History]]  # optimizer -> library -> history
+
+
+def run(epochs: int, seed: int, compare_torch: bool) -> Outcomes:
+    """Train with each recipe in each library; all see the same weights and batches.
+
+    Args:
+        epochs: passes over the training images.
+        seed: of the initial weights and of the batches.
+        compare_torch: train in torch as well, and everything on the CPU.
+    """
+    digits = data.load()
+    params = network.initialize(seed)
+    outcomes: Outcomes = {name: {} for name in RECIPES}
+    libraries = 3 if compare_torch else 1
+    steps = len(RECIPES) * libraries * epochs * data.batches_per_epoch(digits.train)
+    with (
+        jax.default_device("cpu" if compare_torch else None),
+        tqdm(total=steps, unit="step") as bar,
+    ):
+        for name in RECIPES:
+            for library, trainer in _trainers(name, params, compare_torch).items():
+                bar.set_description(f"{name}, {library}")
+                history = train(trainer, digits, epochs, seed, advance=bar.update)
+                outcomes[name][library] = history
+    return outcomes
+
+
+@contextlib.contextmanager
+def _comparable() -> Iterator[None]:
+    from torchwise.demo import torch_side
+
+    with jax.default_device("cpu"), torch_side.one_thread():
+        yield
+
+
+def _trainers(name: str, params: network.ParamsOnHost, compare_torch: bool) -> dict[str, Trainer]:
+    optimizer, hyperparameters = RECIPES[name]
+    transform = optimizer(**hyperparameters)
+    trainers: dict[str, Trainer] = {TORCHWISE: JaxTrainer(transform, params)}
+    if compare_torch:
+        from torchwise.demo import torch_side
+
+        trainers[TORCH] = torch_side.trainer(name, hyperparameters, params)
+        trainers[TRANSPLANTED] = torch_side.transplanted(transform, params)
+    return trainers
