@@ -15,7 +15,7 @@ from torchwise.demo.training import History, Trainer, train
 
 TORCHWISE = "torchwise"
 TORCH = "torch"
-TRANSPLANTED = "torchwise on torch's gradients"
+_TRANSPLANTED = "torchwise on torch's gradients"
 
 
 class Recipe(NamedTuple):
@@ -32,31 +32,43 @@ RECIPES = {
     "adagrad": Recipe(torchwise.adagrad, {"lr": 0.05}),
 }
 
-Outcomes = dict[str, dict[str, History]]  # optimizer -> library -> history
+
+class Outcome(NamedTuple):
+    """What came of one recipe.
+
+    Attributes:
+        histories: by library.
+        transplanted: of torch's network moved by torchwise, if torch was asked for.
+    """
+
+    histories: dict[str, History]
+    transplanted: History | None
 
 
-def run(epochs: int, seed: int, compare_torch: bool) -> Outcomes:
+def run(epochs: int, seed: int, compare_torch: bool) -> dict[str, Outcome]:
     """Train with each recipe in each library; all see the same weights and batches.
 
     Args:
         epochs: passes over the training images.
         seed: of the initial weights and of the batches.
         compare_torch: train in torch as well, and everything on the CPU.
+
+    Returns:
+        The outcomes, by the name of the optimizer.
     """
     digits = data.load()
     params = network.initialize(seed)
-    outcomes: Outcomes = {name: {} for name in RECIPES}
-    libraries = 3 if compare_torch else 1
-    steps = len(RECIPES) * libraries * epochs * data.batches_per_epoch(digits.train)
-    with (
-        jax.default_device("cpu" if compare_torch else None),
-        tqdm(total=steps, unit="step") as bar,
-    ):
+    trainings = len(RECIPES) * (3 if compare_torch else 1)
+    steps = trainings * epochs * data.batches_per_epoch(digits.train)
+    outcomes = {}
+    setting = _comparable() if compare_torch else contextlib.nullcontext()
+    with setting, tqdm(total=steps, unit="step") as bar:
         for name in RECIPES:
+            histories = {}
             for library, trainer in _trainers(name, params, compare_torch).items():
                 bar.set_description(f"{name}, {library}")
-                history = train(trainer, digits, epochs, seed, advance=bar.update)
-                outcomes[name][library] = history
+                histories[library] = train(trainer, digits, epochs, seed, advance=bar.update)
+            outcomes[name] = Outcome(histories, histories.pop(_TRANSPLANTED, None))
     return outcomes
 
 
@@ -76,5 +88,5 @@ def _trainers(name: str, params: network.ParamsOnHost, compare_torch: bool) -> d
         from torchwise.demo import torch_side
 
         trainers[TORCH] = torch_side.trainer(name, hyperparameters, params)
-        trainers[TRANSPLANTED] = torch_side.transplanted(transform, params)
+        trainers[_TRANSPLANTED] = torch_side.transplanted(transform, params)
     return trainers

@@ -1,21 +1,25 @@
 """The figure: loss curves, and how far the parameters are from torch's."""
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from torchwise.demo.experiment import TORCH, TRANSPLANTED, Outcomes
+from torchwise.demo.experiment import TORCH, Outcome
 from torchwise.demo.training import differences
 
 _COLORS = {"sgd": "#0072b2", "adagrad": "#d55e00"}  # told apart by colour-blind readers as well
+_STYLE = {"linewidth": 2, "marker": "o", "markersize": 4}
+_TORCH_STYLE = {"linewidth": 2, "linestyle": ":", "color": "black", "zorder": 3}
 _DPI = 150
 
 
-def draw(outcomes: Outcomes, path: Path) -> None:
+def draw(outcomes: Mapping[str, Outcome], path: Path) -> None:
     """Write a PNG with one panel, or with two if torch was trained as well."""
-    compared = any(TORCH in histories for histories in outcomes.values())
+    compared = any(TORCH in outcome.histories for outcome in outcomes.values())
     panels = 2 if compared else 1
     figure = Figure(figsize=(5.6 * panels, 4.0), dpi=_DPI, layout="constrained")
     axes = figure.subplots(1, panels, squeeze=False)[0]
@@ -25,32 +29,28 @@ def draw(outcomes: Outcomes, path: Path) -> None:
     figure.savefig(path, format="png")
 
 
-def _draw_losses(axes: Axes, outcomes: Outcomes) -> None:
-    for name, histories in outcomes.items():
-        for library, history in histories.items():
-            if library == TRANSPLANTED:
-                continue
-            epochs = range(1, len(history.losses) + 1)
-            style = (
-                {"color": "black", "linestyle": (0, (1, 2)), "linewidth": 1.5, "zorder": 3}
-                if library == TORCH
-                else {"color": _COLORS[name], "linewidth": 2.5, "marker": "."}
-            )
-            axes.plot(epochs, history.losses, label=f"{library} {name}", **style)
+def _draw_losses(axes: Axes, outcomes: Mapping[str, Outcome]) -> None:
+    for name, outcome in outcomes.items():
+        for library, history in outcome.histories.items():
+            style = _TORCH_STYLE if library == TORCH else {**_STYLE, "color": _COLORS[name]}
+            _draw_by_epoch(axes, history.losses, f"{library} {name}", style)
     axes.set_ylabel("mean cross entropy of the epoch (nats)")
     _finish(axes, "Training loss on the digits")
 
 
-def _draw_differences(axes: Axes, outcomes: Outcomes) -> None:
-    for name, histories in outcomes.items():
-        for library, history in histories.items():
-            if library in (TORCH, TRANSPLANTED):
-                continue
-            distances = differences(history, histories[TORCH])
-            epochs = range(1, len(distances) + 1)
-            axes.plot(epochs, distances, label=f"{library} {name}", color=_COLORS[name], marker=".")
+def _draw_differences(axes: Axes, outcomes: Mapping[str, Outcome]) -> None:
+    for name, outcome in outcomes.items():
+        for library, history in outcome.histories.items():
+            if library != TORCH:
+                distances = differences(history, outcome.histories[TORCH])
+                style = {**_STYLE, "color": _COLORS[name]}
+                _draw_by_epoch(axes, distances, f"{library} {name}", style)
     axes.set_ylabel("largest absolute difference of a parameter")
     _finish(axes, "Difference from torch after each epoch")
+
+
+def _draw_by_epoch(axes: Axes, values: Sequence[float], label: str, style: dict[str, Any]) -> None:
+    axes.plot(range(1, len(values) + 1), values, label=label, **style)
 
 
 def _finish(axes: Axes, title: str) -> None:

@@ -51,7 +51,7 @@ def move(
     grads: network.Params,
     state: Any,
     params: network.Params,
-) -> tuple[network.Params, Any]:
+) -> tuple[Any, Any]:
     """Return the parameters moved along their gradients, and the new state. To be compiled."""
     updates, state = transform.update(grads, state, params)
     return optax.apply_updates(params, updates), state
