@@ -1,6 +1,8 @@
 """torch.optim.Adagrad."""
 
-from torchwise.optimizers.validation import learning_rate, require
+from typing import Any
+
+from torchwise.optimizers.validation import check_single, require
 from torchwise.transforms.adagrad_scaling import scale_by_adagrad
 from torchwise.transforms.chain import Chain, chain
 from torchwise.transforms.decay import add_decayed_weights
@@ -45,8 +47,18 @@ def adagrad(
         >>> optax.apply_updates(params, updates)["w"]
         Array([0.5, 0.5], dtype=float32)
     """
-    lr = learning_rate(lr)
+    check_adagrad(lr, lr_decay, weight_decay, initial_accumulator_value, eps)
+    return build_adagrad(
+        lr, lr_decay, weight_decay, initial_accumulator_value, eps, maximize=maximize
+    )
+
+
+def check_adagrad(
+    lr: Any, lr_decay: Any, weight_decay: Any, initial_accumulator_value: Any, eps: Any, **_: Any
+) -> None:
+    """Raise as torch does for hyperparameters that it refuses, in its order."""
     if not callable(lr):
+        check_single(lr)
         require(lr >= 0.0, f"Invalid learning rate: {lr}")
     require(lr_decay >= 0.0, f"Invalid lr_decay value: {lr_decay}")
     require(weight_decay >= 0.0, f"Invalid weight_decay value: {weight_decay}")
@@ -55,6 +67,19 @@ def adagrad(
         f"Invalid initial_accumulator_value value: {initial_accumulator_value}",
     )
     require(eps >= 0.0, f"Invalid epsilon value: {eps}")
+
+
+def build_adagrad(
+    lr: Any,
+    lr_decay: Any,
+    weight_decay: Any,
+    initial_accumulator_value: Any,
+    eps: Any,
+    *,
+    maximize: bool,
+    **_: Any,
+) -> Chain:
+    """Chain the building blocks, whatever the hyperparameters are."""
     blocks = [ascend()] if maximize else []
     if absent_if_zero(weight_decay) is not None:
         blocks.append(add_decayed_weights(weight_decay))

@@ -1,6 +1,8 @@
 """torch.optim.SGD."""
 
-from torchwise.optimizers.validation import learning_rate, refuse
+from typing import Any
+
+from torchwise.optimizers.validation import check_single, refuse
 from torchwise.transforms.chain import Chain, chain
 from torchwise.transforms.decay import add_decayed_weights
 from torchwise.transforms.learning_rate import scale_by_learning_rate
@@ -47,14 +49,35 @@ def sgd(
         >>> optax.apply_updates(params, updates)["w"]
         Array([0.5, 0.5], dtype=float32)
     """
-    lr = learning_rate(lr)
+    check_sgd(lr, momentum, dampening, weight_decay, nesterov)
+    return build_sgd(lr, momentum, dampening, weight_decay, nesterov, maximize=maximize)
+
+
+def check_sgd(
+    lr: Any, momentum: Any, dampening: Any, weight_decay: Any, nesterov: bool, **_: Any
+) -> None:
+    """Raise as torch does for hyperparameters that it refuses, in its order."""
     if not callable(lr):
+        check_single(lr)
         refuse(lr < 0.0, f"Invalid learning rate: {lr}")
     refuse(momentum < 0.0, f"Invalid momentum value: {momentum}")
     refuse(weight_decay < 0.0, f"Invalid weight_decay value: {weight_decay}")
     if nesterov:
         refuse(momentum <= 0, "Nesterov momentum requires a momentum and zero dampening")
         refuse(dampening != 0, "Nesterov momentum requires a momentum and zero dampening")
+
+
+def build_sgd(
+    lr: Any,
+    momentum: Any,
+    dampening: Any,
+    weight_decay: Any,
+    nesterov: bool,
+    *,
+    maximize: bool,
+    **_: Any,
+) -> Chain:
+    """Chain the building blocks, whatever the hyperparameters are."""
     blocks = [ascend()] if maximize else []
     if absent_if_zero(weight_decay) is not None:
         blocks.append(add_decayed_weights(weight_decay))

@@ -3,11 +3,8 @@
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
-
-from torchwise.transforms.numbers import Scalar, Schedule
 
 
 def refuse(condition: Any, message: str) -> None:
@@ -22,11 +19,7 @@ def require(condition: Any, message: str) -> None:
         raise ValueError(message)
 
 
-def learning_rate(lr: Any) -> Scalar | Schedule:
-    """Return the learning rate as a number, a 0-d array or a schedule."""
-    if callable(lr):
-        return lr
+def check_single(lr: Any) -> None:
+    """A learning rate that is an array has one element."""
     if isinstance(lr, jax.Array | np.ndarray):
         require(lr.size == 1, "Tensor lr must be 1-element")
-        return jnp.reshape(lr, ())
-    return lr

@@ -22,15 +22,15 @@ def absent_if_zero(value: Scalar) -> Scalar | None:
 
 
 def double(value: Any) -> Any:
-    """Return an array as float64 (where 64-bit types are on), a number as a Python float.
+    """Return a one-element array as 0-d float64 (where 64-bit types are on), a number as float.
 
     A count below zero becomes NaN. There is none; but a product known never to be NaN would lose
     its pin, see `pinned`.
     """
     if not isinstance(value, jax.Array | np.ndarray):
         return float(value)
-    wide = jnp.asarray(value).astype(jnp.float64)
-    return jnp.where(value < 0, jnp.nan, wide) if jnp.issubdtype(value.dtype, jnp.integer) else wide
+    wide = jnp.reshape(value, ()).astype(jnp.float64)
+    return jnp.where(wide < 0, jnp.nan, wide) if jnp.issubdtype(value.dtype, jnp.integer) else wide
 
 
 def pinned(product: Any) -> Any:
