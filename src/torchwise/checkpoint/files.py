@@ -1,0 +1,98 @@
+"""Loading and saving, in the format that the content and the name of a file call for."""
+
+import mmap
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from .atomic import replacing
+from .errors import CheckpointError
+from .mapped import map_file
+from .pt_reader import read_pt
+from .pt_writer import write_pt
+from .safetensors_reader import looks_like_safetensors, read_safetensors
+from .safetensors_writer import write_safetensors
+from .zip_archive import MAGIC
+
+_SUFFIXES = ".pt, .pth or .safetensors"
+_READERS: dict[str, Callable[[mmap.mmap], Any]] = {
+    ".pt": read_pt,
+    ".pth": read_pt,
+    ".safetensors": read_safetensors,
+}
+_WRITERS: dict[str, Callable[[BinaryIO, Any], None]] = {
+    ".pt": write_pt,
+    ".pth": write_pt,
+    ".safetensors": write_safetensors,
+}
+
+
+def load(path: str | os.PathLike[str]) -> Any:
+    """Load a checkpoint that torch, safetensors or `save` wrote; torch is not needed.
+
+    No code of the file is run and no name in it is imported: only tensors, numbers, strings and
+    containers can be inside. The file is mapped, not read: an array takes memory once it is used.
+
+    Args:
+        path: the file. The content decides on the format, and the suffix (`.pt`, `.pth`,
+            `.safetensors`) where the content leaves it open.
+
+    Returns:
+        The saved value in plain python types. Tensors and parameters are read-only numpy arrays
+        (`bfloat16` and `float8` with the dtypes of ml_dtypes), which share memory where the tensors
+        did; an `OrderedDict` is a `dict`, a `torch.Size` a `tuple`, a `torch.dtype` or
+        `torch.device` its name. A safetensors file of another writer is a dict of arrays by name.
+
+    Raises:
+        CheckpointError: the file is damaged, or holds what is not plain data.
+        OSError: the file cannot be opened.
+    """
+    try:
+        content = map_file(path)
+        return _reader(path, content)(content)
+    except CheckpointError as error:
+        raise CheckpointError(f"{os.fspath(path)}: {error}") from None
+    except (MemoryError, RecursionError):
+        raise CheckpointError(
+            f"{os.fspath(path)}: nests too deeply or needs too much memory"
+        ) from None
+
+
+def save(path: str | os.PathLike[str], obj: Any) -> None:
+    """Save a value as a checkpoint, atomically: a crash leaves the old file or the new one.
+
+    Args:
+        path: the file to create or replace. With the suffix `.pt` or `.pth` it can be read by
+            `torch.load(path, weights_only=True)`; with `.safetensors` by any safetensors library.
+        obj: nested dicts, lists and tuples of arrays of numpy, JAX or torch, strings, numbers,
+            booleans and None. An array object that occurs twice is stored once.
+
+    Raises:
+        TypeError: something else is inside; the text says where.
+        CheckpointError: the value is too deep, too large or contains itself, or the suffix is
+            another one.
+        OSError: the file cannot be written.
+    """
+    writer = _WRITERS.get(_suffix(path))
+    if writer is None:
+        raise CheckpointError(f"{os.fspath(path)}: the suffix is not one of {_SUFFIXES}")
+    with replacing(path) as file:
+        writer(file, obj)
+
+
+def _suffix(path: str | os.PathLike[str]) -> str:
+    return Path(path).suffix.lower()
+
+
+def _reader(path: str | os.PathLike[str], content: mmap.mmap) -> Callable[[mmap.mmap], Any]:
+    is_zip = content[: len(MAGIC)] == MAGIC
+    is_safetensors = looks_like_safetensors(content)
+    if is_zip and not is_safetensors:
+        return read_pt
+    if is_safetensors and not is_zip:
+        return read_safetensors
+    reader = _READERS.get(_suffix(path))
+    if reader is None:
+        raise CheckpointError(f"is no checkpoint, by its content or by a suffix {_SUFFIXES}")
+    return reader

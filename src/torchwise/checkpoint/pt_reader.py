@@ -1,0 +1,74 @@
+"""Reading torch's zip checkpoints (`.pt`, `.pth`) without torch."""
+
+import mmap
+from typing import Any
+
+import numpy as np
+
+from .errors import CheckpointError, repr_short
+from .mapped import aligned
+from .pickle_machine import PickleMachine
+from .torch_globals import Storage, StorageType, find_global
+from .tree import check_tree
+from .zip_archive import MAGIC, ZipArchive
+
+_LEGACY_MAGIC = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
+_RESAVE = "load it in torch with weights_only=True and save it again with torch.save(object, path)"
+
+
+def read_pt(content: mmap.mmap) -> Any:
+    """Read a checkpoint that `torch.save` wrote.
+
+    Args:
+        content: the mapped file.
+
+    Returns:
+        Plain python values; arrays are read-only views of `content`.
+    """
+    _refuse_other_containers(content)
+    archive = ZipArchive(content)
+    if "constants.pkl" in archive:
+        raise CheckpointError("is a TorchScript archive; save the state_dict() of the module")
+    if "byteorder" in archive and archive.read("byteorder") != b"little":
+        raise CheckpointError(f"was written on a big-endian machine; {_RESAVE}")
+    storages = _Storages(archive)
+    value = PickleMachine(archive.read("data.pkl"), find_global, storages.find).run()
+    return check_tree(value)
+
+
+def _refuse_other_containers(content: mmap.mmap) -> None:
+    if content[: len(MAGIC)] == MAGIC:
+        return
+    if content[: len(_LEGACY_MAGIC)] == _LEGACY_MAGIC:
+        raise CheckpointError(f"is in torch's format from before version 1.6; {_RESAVE}")
+    if content[257:262] == b"ustar":
+        raise CheckpointError(f"is in torch's oldest format, a tar file; {_RESAVE}")
+    raise CheckpointError("is not a torch checkpoint: it does not start like a zip file")
+
+
+class _Storages:
+    """Members `data/N` of an archive, each aligned once however many tensors share it."""
+
+    def __init__(self, archive: ZipArchive) -> None:
+        self._archive = archive
+        self._members: dict[str, np.ndarray] = {}
+
+    def find(self, identity: Any) -> Storage:
+        """Resolve a persistent id: `("storage", type, member, device, number of elements)`."""
+        if type(identity) is not tuple or len(identity) != 5 or identity[0] != "storage":
+            raise CheckpointError(f"has a persistent id {repr_short(identity)} of no known kind")
+        _, kind, key, device, count = identity
+        if type(kind) is not StorageType or type(key) is not str or type(count) is not int:
+            raise CheckpointError(f"has a storage described as {repr_short(identity)}")
+        if device == "meta":
+            raise CheckpointError("holds a meta tensor, which has no data")
+        if key not in self._members:
+            # No checksum here: it would read every byte of a file that is mapped to avoid that.
+            self._members[key] = aligned(self._archive.member(f"data/{key}"))
+        data = self._members[key]
+        if count * kind.dtype.itemsize != data.nbytes:
+            raise CheckpointError(
+                f"has {data.nbytes} bytes in data/{repr_short(key)[1:-1]}, where the pickle wants "
+                f"{count} elements of {kind.dtype.itemsize} bytes"
+            )
+        return Storage(kind, data)

@@ -1,0 +1,49 @@
+"""Writing nested values as `.safetensors` files."""
+
+import json
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from .arrays import storage_bytes
+from .collect import collect
+from .dtypes import element_type
+from .errors import CheckpointError
+from .safetensors_format import HEADER_LENGTH, MAX_HEADER, STRUCTURE_KEY
+from .structure import encode_structure, tensor_names
+
+_ALIGNMENT = 64
+
+
+def write_safetensors(file: BinaryIO, value: Any) -> None:
+    """Write a value so that reading gives it back, and other readers find its tensors by name.
+
+    The same value gives the same bytes.
+
+    Args:
+        file: where to write.
+        value: see `collect`.
+    """
+    tree, arrays, paths = collect(value)
+    names = tensor_names(paths)
+    # The format allows no gap between tensors: wide elements first keeps every one aligned.
+    order = sorted(range(len(arrays)), key=lambda index: -arrays[index].dtype.alignment)
+    header: dict[str, Any] = {"__metadata__": {STRUCTURE_KEY: encode_structure(tree, names)}}
+    end = 0
+    for index in order:
+        start, end = end, end + arrays[index].nbytes
+        header[names[index]] = _entry(names[index], arrays[index], start, end)
+    encoded = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    encoded += b" " * (-(HEADER_LENGTH.size + len(encoded)) % _ALIGNMENT)
+    if len(encoded) > MAX_HEADER:
+        raise CheckpointError("cannot be saved: safetensors limits names and values to 100 MB")
+    file.write(HEADER_LENGTH.pack(len(encoded)) + encoded)
+    for index in order:
+        file.write(storage_bytes(arrays[index]))
+
+
+def _entry(name: str, array: np.ndarray, start: int, end: int) -> dict[str, Any]:
+    row = element_type(array.dtype)
+    if row is None or row.safetensors is None:
+        raise TypeError(f"cannot save {name}: safetensors has no dtype {array.dtype}; use .pt")
+    return {"dtype": row.safetensors, "shape": list(array.shape), "data_offsets": [start, end]}

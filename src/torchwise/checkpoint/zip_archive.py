@@ -1,0 +1,96 @@
+"""Members of a zip file in mapped memory, as torch writes it: stored, never compressed."""
+
+import mmap
+import struct
+import zipfile
+import zlib
+from typing import BinaryIO, cast
+
+import numpy as np
+
+from .errors import CheckpointError, repr_short
+
+MAGIC = b"PK\x03\x04"
+_LOCAL_HEADER = struct.Struct("<4s2xHH16xHH")  # magic, flags, method, length of name and of extra
+_UTF8_NAME = 0x800
+_ENCRYPTED = 0x1
+# What the standard library's parser raises on directories that are not what they claim to be.
+_BROKEN = (
+    zipfile.BadZipFile,
+    struct.error,
+    ValueError,
+    LookupError,
+    OverflowError,
+    OSError,
+    NotImplementedError,
+)
+
+
+class ZipArchive:
+    """The members of one top folder, by their name inside it.
+
+    Args:
+        content: the mapped file.
+    """
+
+    def __init__(self, content: mmap.mmap) -> None:
+        self._content = content
+        try:
+            entries = zipfile.ZipFile(cast(BinaryIO, content)).infolist()
+        except _BROKEN as error:
+            raise CheckpointError(f"is a damaged zip file: {error}") from None
+        names = [entry.orig_filename for entry in entries]
+        folders = {name.split("/")[0] for name in names}
+        if len(set(names)) != len(names):
+            raise CheckpointError("has two zip members of one name")
+        if len(folders) != 1 or not all("/" in name for name in names):
+            raise CheckpointError("is not a torch checkpoint: its members are not in one folder")
+        folder_length = len(folders.pop()) + 1
+        self._entries = {entry.orig_filename[folder_length:]: entry for entry in entries}
+        self._ranges = {name: self._locate(entry) for name, entry in self._entries.items()}
+        self._check_overlap()
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._entries
+
+    def member(self, name: str) -> np.ndarray:
+        """Bytes of a member, a view of the mapped file."""
+        if name not in self._ranges:
+            raise CheckpointError(f"has no zip member {repr_short(name)}")
+        start, stop = self._ranges[name]
+        return np.frombuffer(self._content, np.uint8, stop - start, start)
+
+    def read(self, name: str) -> bytes:
+        """Copy of a small member, after comparing its checksum."""
+        data = self.member(name).tobytes()
+        # torch records 0 where `set_crc32_options(False)` has turned the checksums off.
+        if self._entries[name].CRC not in (0, zlib.crc32(data)):
+            raise CheckpointError(f"is damaged: the checksum of {name} differs")
+        return data
+
+    def _locate(self, entry: zipfile.ZipInfo) -> tuple[int, int]:
+        """Where the bytes of a member lie: its two headers must tell the same story."""
+        name, start = entry.orig_filename, entry.header_offset
+        header = self._content[start : start + _LOCAL_HEADER.size]
+        if start < 0 or len(header) < _LOCAL_HEADER.size:
+            raise CheckpointError(f"is truncated: zip member {repr_short(name)} is outside")
+        magic, flags, method, name_length, extra_length = _LOCAL_HEADER.unpack(header)
+        start += _LOCAL_HEADER.size
+        local_name = self._content[start : start + name_length]
+        encoding = "utf-8" if flags & _UTF8_NAME else "cp437"
+        if magic != MAGIC or local_name != name.encode(encoding, "replace"):
+            raise CheckpointError(f"is a damaged zip file: {repr_short(name)} is not in its place")
+        if (method, entry.compress_type) != (zipfile.ZIP_STORED,) * 2 or flags & _ENCRYPTED:
+            raise CheckpointError(f"has a compressed or encrypted member {repr_short(name)}")
+        start += name_length + extra_length
+        stop = start + entry.file_size
+        if entry.file_size != entry.compress_size or stop > len(self._content):
+            raise CheckpointError(f"is truncated: zip member {repr_short(name)} is cut off")
+        return start, stop
+
+    def _check_overlap(self) -> None:
+        end = 0
+        for start, stop in sorted(self._ranges.values()):
+            if start < end:
+                raise CheckpointError("has zip members that overlap")
+            end = stop
