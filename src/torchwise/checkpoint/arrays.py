@@ -7,6 +7,8 @@ import numpy as np
 
 from .dtypes import BY_TORCH, element_type
 
+_REGISTERED = 2  # `isbuiltin` of the dtypes of ml_dtypes, which torch cannot hand to numpy
+
 
 def as_numpy(value: Any, where: str) -> np.ndarray | None:
     """View an array of any of the three libraries as a numpy array; None for anything else.
@@ -42,7 +44,7 @@ def _from_torch(tensor: Any, torch: Any) -> np.ndarray:
     row = BY_TORCH.get(str(tensor.dtype).removeprefix("torch."))
     if row is None:
         raise TypeError(f"numpy has no dtype {tensor.dtype}")
-    if row.numpy.kind != "V":  # only the types of ml_dtypes, which torch cannot hand to numpy
+    if row.numpy.isbuiltin != _REGISTERED:
         return tensor.numpy()
     carrier = torch.int16 if row.numpy.itemsize == 2 else torch.uint8
     return tensor.view(carrier).numpy().view(row.numpy)

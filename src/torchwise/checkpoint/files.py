@@ -53,10 +53,10 @@ def load(path: str | os.PathLike[str]) -> Any:
         return _reader(path, content)(content)
     except CheckpointError as error:
         raise CheckpointError(f"{os.fspath(path)}: {error}") from None
-    except (MemoryError, RecursionError):
-        raise CheckpointError(
-            f"{os.fspath(path)}: nests too deeply or needs too much memory"
-        ) from None
+    except RecursionError:
+        raise CheckpointError(f"{os.fspath(path)}: nests too deeply") from None
+    except MemoryError:
+        raise CheckpointError(f"{os.fspath(path)}: needs more memory than there is") from None
 
 
 def save(path: str | os.PathLike[str], obj: Any) -> None:
