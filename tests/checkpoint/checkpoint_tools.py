@@ -2,6 +2,7 @@
 
 import io
 import pickle
+import runpy
 import struct
 import subprocess
 import sys
@@ -9,11 +10,49 @@ import zipfile
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
+
+from torchwise.checkpoint import CheckpointError, load
 
 FOLDER = Path(__file__).parent
 PROGRAMS = FOLDER / "programs"
 SOURCE = FOLDER.parents[1] / "src"
+
+CHECKPOINTS = runpy.run_path(str(FOLDER / "data" / "make.py"))["CHECKPOINTS"]
+FLOATS = np.arange(4, dtype=np.float32).tobytes()
+
+DTYPES = [
+    "float64",
+    "float32",
+    "float16",
+    "bfloat16",
+    "float8_e4m3fn",
+    "float8_e4m3fnuz",
+    "float8_e5m2",
+    "float8_e5m2fnuz",
+    "float8_e8m0fnu",
+    "complex128",
+    "complex64",
+    "int64",
+    "int32",
+    "int16",
+    "int8",
+    "uint64",
+    "uint32",
+    "uint16",
+    "uint8",
+    "bool",
+]
+
+
+def elements(dtype):
+    """A tensor of six elements with random bytes."""
+    generator = torch.Generator().manual_seed(0)
+    size = torch.empty((), dtype=getattr(torch, dtype)).element_size()
+    limit = 2 if dtype == "bool" else 256
+    raw = torch.randint(0, limit, (6 * size,), generator=generator, dtype=torch.uint8)
+    return raw.view(getattr(torch, dtype)).reshape(2, 3)
 
 
 def assert_same(ours, theirs):
@@ -70,7 +109,9 @@ def zip_bytes(members, compression=zipfile.ZIP_STORED):
     file = io.BytesIO()
     with zipfile.ZipFile(file, "w", compression) as archive:
         for name, data in members:
-            with archive.open(zipfile.ZipInfo(name), "w") as member:
+            entry = zipfile.ZipInfo(name)
+            entry.compress_type = compression
+            with archive.open(entry, "w") as member:
                 member.write(data)
     return file.getvalue()
 
@@ -138,3 +179,12 @@ def run_program(program, *arguments, timeout=120):
     )
     assert finished.returncode == 0, finished.stdout + finished.stderr
     return finished.stdout
+
+
+def assert_refused(path, content, words):
+    """Loading raises the one error, with the name of the file and a bounded text."""
+    path.write_bytes(content)
+    with pytest.raises(CheckpointError, match=words) as refusal:
+        load(path)
+    assert str(refusal.value).startswith(f"{path}: ")
+    assert len(str(refusal.value)) < 500 + len(str(path))

@@ -4,15 +4,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import torch
-from checkpoint_tools import FOLDER, assert_same, run_program, torch_bytes
-from data.make import CHECKPOINTS
+from checkpoint_tools import CHECKPOINTS, DTYPES, FOLDER, assert_same, elements, run_program, torch_bytes
 
 from torchwise.checkpoint import load, save
-
-DTYPES = (
-    "float64 float32 float16 bfloat16 float8_e4m3fn float8_e4m3fnuz float8_e5m2 float8_e5m2fnuz "
-    "float8_e8m0fnu complex128 complex64 int64 int32 int16 int8 uint64 uint32 uint16 uint8 bool"
-).split()
 
 BASE = torch.arange(24.0).reshape(4, 6)
 VIEWS = {
@@ -38,14 +32,6 @@ PLAIN = {
     "long_list": list(range(2500)),
     "nested": {"a": [{"b": ({},)}]},
 }
-
-
-def elements(dtype):
-    generator = torch.Generator().manual_seed(0)
-    size = torch.empty((), dtype=getattr(torch, dtype)).element_size()
-    limit = 2 if dtype == "bool" else 256
-    raw = torch.randint(0, limit, (6 * size,), generator=generator, dtype=torch.uint8)
-    return raw.view(getattr(torch, dtype)).reshape(2, 3)
 
 
 @pytest.fixture
@@ -175,7 +161,7 @@ def test_arrays_view_the_mapped_file_and_outlive_its_replacement(path):
 
 def test_storages_are_aligned_like_those_of_torch(path):
     save(path, {"odd": np.ones(3, np.uint8), "wide": np.ones(3), "name" * 20: np.ones(5)})
-    arrays = [array for array in load(path).values()]
+    arrays = list(load(path).values())
     assert [array.__array_interface__["data"][0] % 64 for array in arrays] == [0, 0, 0]
 
 

@@ -15,7 +15,7 @@ class _ShortRepr(reprlib.Repr):
         self.maxstring = 80
 
     def repr_instance(self, x: Any, level: int) -> str:
-        return f"<{type(x).__name__}>"
+        return repr(x) if type(x) in (float, bool, type(None)) else f"<{type(x).__name__}>"
 
 
 repr_short = _ShortRepr().repr

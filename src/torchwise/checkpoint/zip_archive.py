@@ -41,6 +41,8 @@ class ZipArchive:
             raise CheckpointError(f"is a damaged zip file: {error}") from None
         names = [entry.orig_filename for entry in entries]
         folders = {name.split("/")[0] for name in names}
+        if min((entry.header_offset for entry in entries), default=0) != 0:
+            raise CheckpointError("has bytes before its first zip member")
         if len(set(names)) != len(names):
             raise CheckpointError("has two zip members of one name")
         if len(folders) != 1 or not all("/" in name for name in names):

@@ -1,0 +1,56 @@
+"""Values that cannot be saved, and in which words."""
+
+from collections import namedtuple
+from functools import reduce
+
+import jax
+import numpy as np
+import pytest
+import torch
+
+from torchwise.checkpoint import CheckpointError, save
+
+
+def itself():
+    value = {"a": []}
+    value["a"].append(value)
+    return value
+
+
+UNSAVABLE = {
+    "set": ({"optimizer": {"state": [{1}]}}, TypeError, r"\['optimizer'\]\['state'\]\[0\] of type"),
+    "function": ([len], TypeError, r"save \[0\] of type builtin_function"),
+    "root": (b"", TypeError, "save the value of type bytes"),
+    "complex": ({"a": 1j}, TypeError, "of type complex"),
+    "numpy_complex": ({"a": np.complex64(1)}, TypeError, "of type complex64"),
+    "named_tuple": ([namedtuple("Pair", "x")(1)], TypeError, "of type Pair"),
+    "tuple_key": ({(1, 2): 1}, TypeError, r"\[\(1, 2\)\] of type tuple"),
+    "object_array": ({"a": np.array([None])}, TypeError, r"\['a'\]: torch has no dtype object"),
+    "text_array": ({"a": np.array(["x"])}, TypeError, "no dtype <U1"),
+    "key": ({"a": jax.random.key(0)}, TypeError, r"save \['a'\]: "),
+    "sparse": ({"a": torch.eye(2).to_sparse()}, TypeError, r"\['a'\]: only dense tensors"),
+    "meta": ({"a": torch.empty(1, device="meta")}, TypeError, "only dense tensors"),
+    "itself": (itself(), CheckpointError, r"\['a'\]\[0\]: it contains itself"),
+    "deep": (reduce(lambda x, _: [x], range(101), 0), CheckpointError, "more than 100 containers"),
+    "long": ([1 << 9000], CheckpointError, "longer than 255 bytes"),
+    "long_key": ({1 << 64: 1}, CheckpointError, "integer keys have 64 bits"),
+}
+
+
+@pytest.mark.parametrize("suffix", ["pt", "safetensors"])
+@pytest.mark.parametrize("case", UNSAVABLE)
+def test_values_that_cannot_be_saved(tmp_path, case, suffix):
+    value, error, words = UNSAVABLE[case]
+    with pytest.raises(error, match=words):
+        save(tmp_path / f"file.{suffix}", value)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_traced_arrays_cannot_be_saved(tmp_path):
+    with pytest.raises(TypeError, match=r"cannot save \['a'\]: "):
+        jax.jit(lambda x: save(tmp_path / "file.pt", {"a": x}))(1.0)
+
+
+def test_other_suffixes_cannot_be_saved(tmp_path):
+    with pytest.raises(CheckpointError, match=r"not one of \.pt, \.pth or \.safetensors"):
+        save(tmp_path / "file.bin", {})
