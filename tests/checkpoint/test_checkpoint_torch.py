@@ -4,7 +4,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import torch
-from checkpoint_tools import CHECKPOINTS, DTYPES, FOLDER, assert_same, elements, run_program, torch_bytes
+from checkpoint_tools import (
+    CHECKPOINTS,
+    DTYPES,
+    FOLDER,
+    assert_same,
+    elements,
+    run_program,
+    torch_bytes,
+)
 
 from torchwise.checkpoint import load, save
 
