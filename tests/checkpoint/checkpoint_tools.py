@@ -149,7 +149,8 @@ def name(module, attribute):
 
 
 def storage(kind="FloatStorage", key="0", count=4, module="torch", device="cpu"):
-    parts = (text("storage"), name(module, kind), text(key), text(device), integer(count))
+    device = text(device) if isinstance(device, str) else device
+    parts = (text("storage"), name(module, kind), text(key), device, integer(count))
     return sequence(*parts) + pickle.BINPERSID
 
 

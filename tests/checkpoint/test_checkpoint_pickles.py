@@ -47,6 +47,10 @@ def untyped(dtype):
     return arguments.replace(b"_v2", b"_v3")[:-2] + name("torch", dtype) + pickle.TUPLE + REDUCE
 
 
+def with_metadata(metadata):
+    return tensor()[:-2] + metadata + pickle.TUPLE + REDUCE
+
+
 TORCH_VALUES = {
     "sparse": (lambda: torch.eye(3).to_sparse(), "holds a sparse tensor"),
     "csr": (lambda: torch.eye(3).to_sparse_csr(), "holds a sparse tensor"),
@@ -152,7 +156,10 @@ PICKLES = {
         "torch.Size that is not",
     ),
     "persistent_text": (text("os") + pickle.BINPERSID, "persistent id 'os'"),
-    "persistent_other": (sequence(*[text("module")] * 5) + pickle.BINPERSID, "no known kind"),
+    "persistent_other": (storage().replace(b"storage", b"package"), "a persistent 'package'"),
+    "persistent_of_tensor": (sequence(tensor(), *[text("x")] * 4) + pickle.BINPERSID, "no known"),
+    "tensor_as_device": (tensor(storage(device=tensor())), "no known kind"),
+    "tensor_as_metadata": (with_metadata(tensor()), "lazily conjugated"),
     "unknown_storage": (tensor(storage("WrongStorage")), "torch.WrongStorage"),
     "quantized": (tensor(storage("QInt8Storage")), "quantized"),
     "meta_storage": (tensor(storage(device="meta")), "meta tensor"),

@@ -91,6 +91,14 @@ def test_a_single_array_and_an_ordered_dict_are_saved(tmp_path):
     assert_equal(load(path), {"b": 1, "a": {}})
 
 
+def test_names_that_unicode_cannot_write_are_replaced(tmp_path):
+    path = tmp_path / "file.safetensors"
+    value = {"\ud800": np.ones(1), "?": np.zeros(1)}
+    save(path, value)
+    assert set(safetensors.numpy.load_file(path)) == {"?", "?~2"}
+    assert_equal(load(path), value)
+
+
 def test_files_of_others_are_flat_dicts(tmp_path):
     path = tmp_path / "file.safetensors"
     value = {"layer.weight": np.ones((2, 3), np.float32), "layer.bias": np.zeros(3, np.int8)}

@@ -7,7 +7,7 @@ import numpy as np
 
 from .arrays import as_numpy
 from .errors import CheckpointError
-from .limits import MAX_DEPTH, MAX_INT_BYTES, MAX_KEY, MAX_NODES, int_bytes
+from .limits import MAX_DEPTH, MAX_INT_BITS, MAX_KEY, MAX_NODES
 
 _MAPPINGS = (dict, OrderedDict, Counter)
 
@@ -111,8 +111,8 @@ def _scalar(value: Any, path: tuple[Any, ...]) -> Any:
             f"cannot save {_where(path)} of type {type(value).__name__}; a checkpoint holds "
             "arrays, str, int, float, bool, None, and dict, OrderedDict, Counter, list, tuple"
         )
-    if type(scalar) is int and len(int_bytes(scalar)) > MAX_INT_BYTES:
+    if type(scalar) is int and scalar.bit_length() > MAX_INT_BITS:
         raise CheckpointError(
-            f"cannot save {_where(path)}: the integer is longer than {MAX_INT_BYTES} bytes"
+            f"cannot save {_where(path)}: the integer is longer than {MAX_INT_BITS} bits"
         )
     return scalar

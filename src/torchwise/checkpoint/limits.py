@@ -12,13 +12,5 @@ MAX_DIMENSIONS = 64
 MAX_KEY = 2**63
 """Bound of integer keys: hashes of longer ones collide at will, which makes a dict quadratic."""
 
-MAX_INT_BYTES = 255
-"""Longest integer, as two's complement: what one byte of length can announce in a pickle."""
-
-
-def int_bytes(value: int) -> bytes:
-    """Shortest little-endian two's complement of an integer; empty for zero, as pickle has it."""
-    if value == 0:
-        return b""
-    length = (value if value >= 0 else ~value).bit_length() // 8 + 1
-    return value.to_bytes(length, "little", signed=True)
+MAX_INT_BITS = 8 * 255 - 1
+"""Longest integer: what the one byte of length in a pickle can announce, less the sign."""

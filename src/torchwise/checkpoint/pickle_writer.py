@@ -6,8 +6,6 @@ from collections import Counter, OrderedDict
 from dataclasses import dataclass
 from typing import Any
 
-from .limits import int_bytes
-
 
 @dataclass(frozen=True, slots=True)
 class Name:
@@ -49,7 +47,8 @@ def _encode_int(value: int) -> bytes:
         return pickle.BININT1 + struct.pack("B", value)
     if -(2**31) <= value < 2**31:
         return pickle.BININT + struct.pack("<i", value)
-    encoded = int_bytes(value)
+    length = value.bit_length() // 8 + 1
+    encoded = value.to_bytes(length, "little", signed=True)
     return pickle.LONG1 + struct.pack("B", len(encoded)) + encoded
 
 

@@ -15,6 +15,8 @@ from .zip_archive import MAGIC, ZipArchive
 _LEGACY_MAGIC = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
 _RESAVE = "load it in torch with weights_only=True and save it again with torch.save(object, path)"
 
+_IDENTITY_TYPES = (str, StorageType, str, str, int)
+
 
 def read_pt(content: mmap.mmap) -> Any:
     """Read a checkpoint that `torch.save` wrote.
@@ -55,11 +57,11 @@ class _Storages:
 
     def find(self, identity: Any) -> Storage:
         """Resolve a persistent id: `("storage", type, member, device, number of elements)`."""
-        if type(identity) is not tuple or len(identity) != 5 or identity[0] != "storage":
+        if type(identity) is not tuple or tuple(map(type, identity)) != _IDENTITY_TYPES:
             raise CheckpointError(f"has a persistent id {repr_short(identity)} of no known kind")
-        _, kind, key, device, count = identity
-        if type(kind) is not StorageType or type(key) is not str or type(count) is not int:
-            raise CheckpointError(f"has a storage described as {repr_short(identity)}")
+        word, kind, key, device, count = identity
+        if word != "storage":
+            raise CheckpointError(f"has a persistent {repr_short(word)}; only storages are known")
         if device == "meta":
             raise CheckpointError("holds a meta tensor, which has no data")
         if key not in self._members:

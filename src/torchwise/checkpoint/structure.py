@@ -15,7 +15,7 @@ import numpy as np
 
 from .collect import ArrayReference
 from .errors import CheckpointError, repr_short
-from .limits import MAX_INT_BYTES, MAX_KEY
+from .limits import MAX_INT_BITS, MAX_KEY
 
 _KEYS = (str, int, float, bool, type(None))
 
@@ -141,6 +141,6 @@ def _no_constant(text: str) -> float:
 
 
 def _bounded_integer(digits: str) -> int:
-    if len(digits) > 3 * MAX_INT_BYTES:
+    if len(digits) > MAX_INT_BITS // 3:
         raise CheckpointError("has an integer that is too long")
     return int(digits)

@@ -100,7 +100,7 @@ def _tensor_of_dtype(
 def _view(
     storage: Storage, dtype: np.dtype, offset: Any, size: Any, stride: Any, bits: Any
 ) -> np.ndarray:
-    if bits:
+    if bits is not None:  # torch writes this argument only where a bit is set
         raise CheckpointError(
             "holds a lazily conjugated or negated tensor; save tensor.resolve_conj().resolve_neg()"
         )
