@@ -2,6 +2,7 @@
 
 import io
 import pickle
+import re
 import runpy
 import struct
 import subprocess
@@ -185,7 +186,9 @@ def run_program(program, *arguments, timeout=120):
 def assert_refused(path, content, words):
     """Loading raises the one error, with the name of the file and a bounded text."""
     path.write_bytes(content)
-    with pytest.raises(CheckpointError, match=words) as refusal:
+    with pytest.raises(CheckpointError) as refusal:
         load(path)
-    assert str(refusal.value).startswith(f"{path}: ")
-    assert len(str(refusal.value)) < 500 + len(str(path))
+    named, _, reason = str(refusal.value).partition(": ")
+    assert named == str(path)
+    assert re.search(words, reason), reason
+    assert len(reason) < 500

@@ -69,6 +69,17 @@ def test_an_error_at_any_call_leaves_the_old_or_the_new_file(tmp_path, monkeypat
     assert len(found) > 4
 
 
+def test_the_bytes_are_on_the_disk_before_the_name_and_the_name_before_the_return(
+    tmp_path, monkeypatch
+):
+    calls = []
+    for name in ("fsync", "replace"):
+        function = getattr(os, name)
+        monkeypatch.setattr(os, name, lambda *x, n=name, f=function: (calls.append(n), f(*x)))
+    save(tmp_path / "file.pt", OLD)
+    assert calls == ["fsync", "replace", "fsync"]
+
+
 @pytest.mark.parametrize("suffix", SUFFIXES)
 def test_a_kill_at_any_moment_leaves_the_old_or_the_new_file(tmp_path, suffix):
     print(f"seed {SEED}")

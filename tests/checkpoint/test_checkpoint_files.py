@@ -118,6 +118,29 @@ def test_members_that_occur_twice(tmp_path):
     assert_refused(tmp_path / "file.pt", content, "two zip members of one name")
 
 
+def last_of(content, magic, field, value):
+    """Overwrite a field of the last zip header that starts with a magic."""
+    start = content.rindex(magic) + field
+    return content[:start] + value + content[start + len(value) :]
+
+
+@pytest.mark.parametrize(
+    ("magic", "field", "value", "words"),
+    [
+        (b"PK\x03\x04", 0, b"PK\x03\x05", "'a/data/0' is not in its place"),
+        (b"PK\x03\x04", 30, b"b", "'a/data/0' is not in its place"),
+        (b"PK\x03\x04", 6, b"\x01", "compressed or encrypted member 'a/data/0'"),
+        (b"PK\x01\x02", 20, b"\x60\0\0\0\x60\x10\0\0", "'a/data/0' is cut off"),
+        (b"PK\x01\x02", 20, b"\xf0\0\0\0\xf0\0\0\0", "'a/data/0' is cut off"),
+        (b"PK\x01\x02", 42, b"\xf0\xff\xff\0", "'a/data/0' is outside"),
+        (b"PK\x01\x02", 46, b"\xff", "damaged zip file|one folder"),
+    ],
+)
+def test_headers_of_zip_members_that_disagree(tmp_path, magic, field, value, words):
+    content = zip_bytes([MAIN, ("a/data/0", FLOATS)])
+    assert_refused(tmp_path / "file.pt", last_of(content, magic, field, value), words)
+
+
 def test_members_that_overlap(tmp_path):
     content = bytearray(zip_bytes([MAIN, ("a/data/0", FLOATS)]))
     size = content.rindex(b"PK\x01\x02", 0, content.rindex(b"PK\x01\x02")) + 20

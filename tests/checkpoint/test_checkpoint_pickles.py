@@ -210,3 +210,5 @@ def test_hand_made_files_are_right_where_they_do_not_lie(tmp_path):
     assert load(path).dtype == np.uint32
     path.write_bytes(pt_bytes(tensor(shape=(2**50,), strides=(0,)), [FLOATS]))
     assert load(path)[-1] == 0
+    path.write_bytes(pt_bytes(tensor(shape=(1, 4), strides=(2**62, 1)), [FLOATS]))
+    assert load(path).tolist() == [[0, 1, 2, 3]]
