@@ -155,6 +155,10 @@ PICKLES = {
         name("torch", "Size") + sequence(sequence(text("a"))) + REDUCE,
         "torch.Size that is not",
     ),
+    "device_of_length": (
+        name("torch", "device") + sequence(text("x" * 65), integer(1)) + REDUCE,
+        "torch.device that is not",
+    ),
     "persistent_text": (text("os") + pickle.BINPERSID, "persistent id 'os'"),
     "persistent_other": (storage().replace(b"storage", b"package"), "a persistent 'package'"),
     "persistent_of_tensor": (sequence(tensor(), *[text("x")] * 4) + pickle.BINPERSID, "no known"),

@@ -14,7 +14,6 @@ from .zip_archive import MAGIC, ZipArchive
 
 _LEGACY_MAGIC = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
 _RESAVE = "load it in torch with weights_only=True and save it again with torch.save(object, path)"
-
 _IDENTITY_TYPES = (str, StorageType, str, str, int)
 
 
@@ -57,7 +56,8 @@ class _Storages:
 
     def find(self, identity: Any) -> Storage:
         """Resolve a persistent id: `("storage", type, member, device, number of elements)`."""
-        if type(identity) is not tuple or tuple(map(type, identity)) != _IDENTITY_TYPES:
+        types = tuple(map(type, identity[:6])) if type(identity) is tuple else ()
+        if types != _IDENTITY_TYPES:
             raise CheckpointError(f"has a persistent id {repr_short(identity)} of no known kind")
         word, kind, key, device, count = identity
         if word != "storage":

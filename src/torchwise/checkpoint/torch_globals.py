@@ -123,7 +123,8 @@ def _size(sizes: Any) -> tuple[int, ...]:
 
 def _device(kind: Any, index: Any = None) -> str:
     """Give the device the text that torch prints for it, e.g. `cuda:0`."""
-    if type(kind) is not str or type(index) not in (int, type(None)):
+    # The bound on the name keeps one long string from being copied by many short calls.
+    if type(kind) is not str or len(kind) > 64 or type(index) not in (int, type(None)):
         raise CheckpointError("has a torch.device that is not a name and a number")
     return kind if index is None else f"{kind}:{index}"
 
