@@ -1,5 +1,6 @@
 """torch.optim's exact semantics as pure JAX gradient transforms."""
 
+from torchwise import checkpoint, optim
 from torchwise.optimizers.adagrad import adagrad
 from torchwise.optimizers.sgd import sgd
 from torchwise.transforms.adagrad_scaling import scale_by_adagrad
@@ -17,7 +18,9 @@ __all__ = [
     "adagrad",
     "add_decayed_weights",
     "chain",
+    "checkpoint",
     "maximize",
+    "optim",
     "scale_by_adagrad",
     "scale_by_learning_rate",
     "sgd",

@@ -1,7 +1,7 @@
 """Adagrad's accumulator of squared gradients."""
 
 import dataclasses
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import jax
 
@@ -21,6 +21,8 @@ class ScaleByAdagradState(NamedTuple):
 @dataclasses.dataclass(frozen=True)
 class ScaleByAdagrad(Transform):
     """sum = sum + grad**2; grad / (sqrt(sum) + eps)."""
+
+    saves_step: ClassVar[bool] = True
 
     initial_accumulator_value: Scalar
     eps: Scalar

@@ -9,6 +9,7 @@ import optax
 
 from torchwise.transforms import trees
 from torchwise.transforms.arithmetic import constant_like
+from torchwise.transforms.entries import state_type
 from torchwise.transforms.evaluation import Leaf, evaluate
 from torchwise.transforms.numbers import double
 from torchwise.transforms.transform import Transform
@@ -99,9 +100,8 @@ def _init(transforms: tuple[Transform, ...], params: Any) -> ChainState:
     leaves, treedef = jax.tree.flatten(params)
     states = []
     for transform in transforms:
-        kind = jax.eval_shape(transform.init, jax.ShapeDtypeStruct((), jnp.float32))
         initial = [transform.init(jnp.asarray(leaf)) for leaf in leaves]
-        states.append(_tree_of(initial, kind, treedef))
+        states.append(_tree_of(initial, state_type(transform), treedef))
     return ChainState(step, tuple(states))
 
 
@@ -135,7 +135,7 @@ def _update(
 
     step = None if state.step is None else treedef.unflatten(steps)
     new = [
-        _tree_of([leaf[position] for leaf in states], old, treedef)
+        _tree_of([leaf[position] for leaf in states], type(old), treedef)
         for position, old in enumerate(state.states)
     ]
     full = [
@@ -146,9 +146,9 @@ def _update(
 
 
 def _tree_of(states: list[Any], kind: Any, treedef: Any) -> Any:
-    """Turn one NamedTuple a leaf inside out, into one NamedTuple of trees of the type of `kind`."""
+    """Turn one NamedTuple a leaf inside out: into one NamedTuple of trees."""
     fields = ([getattr(state, name) for state in states] for name in kind._fields)
-    return type(kind)(*map(treedef.unflatten, fields))
+    return kind(*map(treedef.unflatten, fields))
 
 
 def _leaves_of(state: ChainState, treedef: Any) -> tuple[list[Any], list[list[Any]]]:

@@ -1,7 +1,7 @@
 """What a transform is: how the state of ONE array advances, and which way the array moves."""
 
 import abc
-from typing import Any, NamedTuple, final
+from typing import Any, ClassVar, NamedTuple, final
 
 import jax
 
@@ -17,7 +17,12 @@ class Transform(abc.ABC):
 
     Subclasses are frozen dataclasses registered with `jax.tree_util.register_dataclass`:
     hyperparameters are leaves (data), booleans and absent terms (None) are structure.
+
+    Attributes:
+        saves_step: whether torch writes the step count of a parameter into its state dict.
     """
+
+    saves_step: ClassVar[bool] = False
 
     @property
     @abc.abstractmethod

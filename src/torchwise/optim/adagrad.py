@@ -1,0 +1,86 @@
+"""torch.optim.Adagrad's face."""
+
+from typing import Any, ClassVar
+
+from torchwise.optim.jobs import initial_entry
+from torchwise.optim.optimizer import Optimizer
+from torchwise.optimizers.adagrad import build_adagrad, check_adagrad
+from torchwise.transforms.chain import Chain
+
+
+class Adagrad(Optimizer):
+    """Adagrad with torch's signature.
+
+    `foreach` and `fused` choose between implementations in torch; here they are kept in groups and
+    state dicts and change nothing. `differentiable` likewise.
+
+    Args:
+        params: see `Optimizer`.
+        lr: the learning rate.
+        lr_decay: divides the rate by `1 + (t - 1) * lr_decay` at a parameter's t-th gradient.
+        weight_decay: L2 decay.
+        initial_accumulator_value: where the sums of squares start.
+        eps: added to the root of the sum, outside of it.
+        foreach: kept, without effect.
+        maximize: ascend.
+        differentiable: kept, without effect.
+        fused: kept, without effect.
+
+    Raises:
+        TypeError, ValueError, RuntimeError: as torch does, for invalid hyperparameters.
+
+    Source: torch's Adagrad page; the mathematics is `torchwise.adagrad`.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from torchwise import optim
+        >>> optimizer = optim.Adagrad({"w": jnp.ones(2)}, lr=0.5)
+        >>> optimizer.train_step(lambda params: jnp.sum(params["w"] ** 2))
+        Array(2., dtype=float32)
+        >>> optimizer.params["w"]
+        Array([0.5, 0.5], dtype=float32)
+    """
+
+    _state_keys: ClassVar[tuple[str, ...]] = ("step", "sum")
+    _added_later: ClassVar[dict[str, Any]] = {
+        "foreach": None,
+        "maximize": False,
+        "differentiable": False,
+        "fused": None,
+    }
+
+    def __init__(
+        self,
+        params: Any,
+        lr: Any = 1e-2,
+        lr_decay: float = 0,
+        weight_decay: float = 0,
+        initial_accumulator_value: float = 0,
+        eps: float = 1e-10,
+        foreach: bool | None = None,
+        *,
+        maximize: bool = False,
+        differentiable: bool = False,
+        fused: bool | None = None,
+    ) -> None:
+        defaults = {
+            "lr": lr,
+            "lr_decay": lr_decay,
+            "eps": eps,
+            "weight_decay": weight_decay,
+            "initial_accumulator_value": initial_accumulator_value,
+            "foreach": foreach,
+            "maximize": maximize,
+            "differentiable": differentiable,
+            "fused": fused,
+        }
+        super().__init__(params, defaults)
+        for group in self.param_groups:  # torch's Adagrad has its state from the start
+            for parameter in group["params"]:
+                self.state[parameter] = initial_entry(self._chain(group), parameter)
+
+    def _check(self, group: dict[str, Any]) -> None:
+        check_adagrad(**group)
+
+    def _build(self, group: dict[str, Any]) -> Chain:
+        return build_adagrad(**group)

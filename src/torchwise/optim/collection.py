@@ -1,0 +1,100 @@
+"""What may be passed as `params`, turned into Parameters and the structure that held them."""
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from torchwise.optim.parameter import Parameter
+
+
+class Collection(NamedTuple):
+    """Parameters, and the tree that they came in.
+
+    Attributes:
+        tree: what was passed, with a `Parameter` in the place of each array that is optimized.
+        names: one name a parameter, or None.
+    """
+
+    tree: Any
+    names: list[str] | None
+
+    @property
+    def parameters(self) -> list[Parameter]:
+        """The parameters in order."""
+        return [leaf for leaf in jax.tree.leaves(self.tree) if isinstance(leaf, Parameter)]
+
+
+def is_array(leaf: Any) -> bool:
+    """Whether a leaf is a float or complex array."""
+    if not isinstance(leaf, jax.Array | np.ndarray | np.generic):
+        return False
+    return jnp.issubdtype(leaf.dtype, jnp.inexact)
+
+
+def is_groups(params: Any) -> bool:
+    """Whether `params` is a list of group dicts; as in torch, the first element decides."""
+    return isinstance(params, list) and bool(params) and _is_group(params[0])
+
+
+def listed(params: Any) -> Any:
+    """Turn iterators and sets into lists; leave trees as they are."""
+    is_leaf = jax.tree_util.all_leaves([params])
+    return list(params) if isinstance(params, Iterator | set) and is_leaf else params
+
+
+def collect(params: Any) -> Collection:
+    """Wrap every array of a tree, or of an iterable of arrays or of `(name, array)`.
+
+    Raises:
+        ValueError: if some of an iterable's arrays have names and some have not.
+    """
+    params = listed(params)
+    if isinstance(params, list | tuple) and any(map(_is_named, params)):
+        if not all(map(_is_named, params)):
+            raise ValueError(
+                "all optimizer params should be with/without names. Some param names are missing"
+            )
+        tree = {element[0]: _wrap(element[1], element[0]) for element in params}
+        if len(tree) != len(params):
+            raise ValueError("two parameters have the same name")
+        return Collection(tree, list(tree))
+    entries, treedef = jax.tree.flatten_with_path(params)
+    by_path = any(not _is_position(path[-1:]) or len(path) > 1 for path, _ in entries)
+    leaves = [
+        _wrap(leaf, jax.tree_util.keystr(path, simple=True, separator=".") if by_path else None)
+        for path, leaf in entries
+    ]
+    parameters = [leaf for leaf in leaves if isinstance(leaf, Parameter)]
+    names = [parameter.name for parameter in parameters if parameter.name is not None]
+    if names and len(names) < len(parameters):
+        raise ValueError(
+            "all optimizer params should be with/without names. Some param names are missing"
+        )
+    return Collection(treedef.unflatten(leaves), names or None)
+
+
+def _wrap(leaf: Any, name: str | None) -> Any:
+    """Give an array a holder; leave alone what is no array."""
+    if isinstance(leaf, Parameter):
+        if leaf.name is None:
+            leaf.name = name
+        return leaf
+    return Parameter(leaf, name) if is_array(leaf) else leaf
+
+
+def _is_group(element: Any) -> bool:
+    return isinstance(element, dict) and "params" in element
+
+
+def _is_named(element: Any) -> bool:
+    if not (isinstance(element, tuple) and len(element) >= 2):
+        return False
+    name, value = element[:2]
+    return isinstance(name, str) and (isinstance(value, Parameter) or is_array(value))
+
+
+def _is_position(path: Any) -> bool:
+    return all(isinstance(key, jax.tree_util.SequenceKey) for key in path)

@@ -1,0 +1,185 @@
+"""The compiled steps: every group in one program, built from the same transforms as the chains.
+
+What a program depends on is its `Plan`, a static argument; all numbers come in one vector, so that
+a changed learning rate is other data and not another program.
+"""
+
+import functools
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from torchwise.transforms import entries
+from torchwise.transforms.chain import scalars_at
+from torchwise.transforms.evaluation import Leaf, evaluate
+from torchwise.transforms.transform import Transform
+
+
+class Segment(NamedTuple):
+    """The parameters of one group in a step.
+
+    Attributes:
+        transforms: the structure of the group's transforms; their numbers are not needed.
+        scalars: the structure of what `scalars_at` returns, for each distinct step count.
+        rows: for each parameter, which of those scalars are its own.
+    """
+
+    transforms: Any
+    scalars: tuple[Any, ...]
+    rows: tuple[int, ...]
+
+
+Plan = tuple[Segment, ...]
+
+
+def segment(transforms: tuple[Transform, ...], steps: Sequence[Any]) -> tuple[Segment, list[float]]:
+    """Return the plan and the numbers of a group.
+
+    Args:
+        transforms: the group's transforms, with numbers for hyperparameters.
+        steps: for each parameter, how many gradients it has seen, the coming one included.
+    """
+    if any(transform.counts for transform in transforms):
+        distinct = list(dict.fromkeys(steps))
+        rows = tuple(map(distinct.index, steps)) if len(distinct) > 1 else (0,) * len(steps)
+    else:
+        distinct, rows = [None], (0,) * len(steps)
+    numbers: list[float] = []
+    structures = []
+    for step in distinct:
+        leaves, structure = jax.tree.flatten(scalars_at(transforms, step))
+        numbers.extend(leaves)
+        structures.append(structure)
+    return Segment(jax.tree.structure(transforms), tuple(structures), rows), numbers
+
+
+@functools.partial(jax.jit, static_argnums=0, donate_argnums=(1, 2))
+def update(
+    plan: Plan,
+    params: list[jax.Array],
+    states: list[jax.Array],
+    grads: list[jax.Array],
+    numbers: jax.Array,
+) -> tuple[list[jax.Array], list[jax.Array]]:
+    """Return the new parameters and states.
+
+    Args:
+        plan: the segments, in the order of the parameters.
+        params: the parameters that have gradients; donated.
+        states: the arrays of `entries.keys`, parameter by parameter; donated.
+        grads: the gradients.
+        numbers: the numbers of all segments.
+    """
+    given, values = iter(zip(params, grads)), iter(states)
+    scalar = iter(numbers[index] for index in range(numbers.shape[0]))
+    new_params: list[jax.Array] = []
+    new_states: list[jax.Array] = []
+    for transforms, structures, rows in plan:
+        # A transform reads its numbers from the scalars alone: any will do in its own fields.
+        blocks = transforms.unflatten([0.0] * transforms.num_leaves)
+        scalars = [
+            structure.unflatten([next(scalar) for _ in range(structure.num_leaves)])
+            for structure in structures
+        ]
+        names = entries.keys(blocks)
+        leaves = []
+        for row in rows:
+            param, grad = next(given)
+            arrays = {name: next(values) for name in names}
+            states_of_leaf = entries.unflatten(blocks, arrays)
+            leaves.append(Leaf(grad, param, states_of_leaf, scalars[row]))
+        for leaf, (after, increment) in zip(leaves, evaluate(blocks, leaves)):
+            new_params += optax.apply_updates([leaf.param], [increment])
+            new_states.extend(entries.flatten(after).values())
+    return new_params, new_states
+
+
+class Skeleton(NamedTuple):
+    """How to put a tree together inside a compiled function; hashable.
+
+    Attributes:
+        treedef: the structure of the tree.
+        sources: for each leaf, "differentiated", "given", or a `Static`.
+    """
+
+    treedef: Any
+    sources: tuple[Any, ...]
+
+    def fill(self, differentiated: Sequence[Any], given: Sequence[Any]) -> Any:
+        """Return the tree with its arrays."""
+        streams = {"differentiated": iter(differentiated), "given": iter(given)}
+        leaves = [
+            source.value if isinstance(source, Static) else next(streams[source])
+            for source in self.sources
+        ]
+        return self.treedef.unflatten(leaves)
+
+
+class Static:
+    """A leaf that is no array, compared by identity if it cannot be hashed."""
+
+    def __init__(self, value: Any) -> None:
+        self.value = value
+        try:
+            self._key = (type(value), hash(value), value)
+        except TypeError:
+            self._key = id(value)
+
+    def __hash__(self) -> int:
+        return hash(self._key if isinstance(self._key, int) else self._key[:2])
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Static) and self._key == other._key
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1, 2))
+def value_and_grad(
+    loss_fn: Callable[..., Any],
+    has_aux: bool,
+    skeleton: Skeleton,
+    params: list[jax.Array],
+    given: list[jax.Array],
+    args: tuple[Any, ...],
+) -> tuple[Any, list[jax.Array]]:
+    """Return what the loss function returns, and its gradients for `params`."""
+
+    def of_params(params: list[jax.Array]) -> Any:
+        return loss_fn(skeleton.fill(params, given), *args)
+
+    return jax.value_and_grad(of_params, has_aux=has_aux)(params)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1, 2, 3), donate_argnums=(4, 5))
+def train(
+    plan: Plan,
+    loss_fn: Callable[..., Any],
+    has_aux: bool,
+    skeleton: Skeleton,
+    params: list[jax.Array],
+    states: list[jax.Array],
+    given: list[jax.Array],
+    numbers: jax.Array,
+    args: tuple[Any, ...],
+) -> tuple[Any, list[jax.Array], list[jax.Array]]:
+    """Loss, gradients and update as one program: `value_and_grad`, then `update`."""
+    out, grads = value_and_grad(loss_fn, has_aux, skeleton, params, given, args)
+    return out, *update(plan, params, states, grads, numbers)
+
+
+@jax.jit
+def add(old: list[jax.Array], new: list[jax.Array]) -> list[jax.Array]:
+    """Return the sums of two lists of gradients."""
+    return [a + b for a, b in zip(old, new)]
+
+
+def unshared(arrays: list[jax.Array]) -> list[jax.Array]:
+    """Return the arrays fit for donation: copies of those that somebody else still refers to.
+
+    An array that `optimizer.params` or a state dict handed out must stay what it was. CPython
+    counts references: one is the holder's, one the list's, one that of the call that asks.
+    """
+    return [array if sys.getrefcount(array) <= 4 else jnp.array(array) for array in arrays]

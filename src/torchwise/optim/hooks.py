@@ -1,0 +1,103 @@
+"""Hooks: functions that run before and after, registered under removable handles."""
+
+import functools
+import itertools
+import weakref
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import Any
+
+Hooks = OrderedDict[int, Callable[..., Any]]
+
+_next_id = itertools.count()
+
+
+class RemovableHandle:
+    """Removes its hook, once or as often as asked; at the end of a `with` block by itself.
+
+    Attributes:
+        id: the key of the hook in its registry.
+    """
+
+    def __init__(self, hooks: Hooks) -> None:
+        self.id = next(_next_id)
+        self._hooks = weakref.ref(hooks)
+
+    def remove(self) -> None:
+        """Remove the hook if it is still there."""
+        hooks = self._hooks()
+        if hooks is not None:
+            hooks.pop(self.id, None)
+
+    def __enter__(self) -> "RemovableHandle":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.remove()
+
+    def __getstate__(self) -> dict[str, Any]:  # a copy has no registry to remove from
+        return {"id": self.id}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.id = state["id"]
+        self._hooks = weakref.ref(OrderedDict())
+
+
+def register(hooks: Hooks, hook: Callable[..., Any], prepend: bool = False) -> RemovableHandle:
+    """Add a hook at the end, or with `prepend` at the beginning."""
+    handle = RemovableHandle(hooks)
+    hooks[handle.id] = hook
+    if prepend:
+        hooks.move_to_end(handle.id, last=False)
+    return handle
+
+
+_global_pre_hooks: Hooks = OrderedDict()
+_global_post_hooks: Hooks = OrderedDict()
+
+
+def register_optimizer_step_pre_hook(hook: Callable[..., Any]) -> RemovableHandle:
+    """Run `hook(optimizer, args, kwargs)` before every step of every optimizer.
+
+    Args:
+        hook: `args` includes the optimizer itself. It may return None or `(new_args, new_kwargs)`.
+
+    Returns:
+        A handle whose `remove()` takes the hook away again.
+    """
+    return register(_global_pre_hooks, hook)
+
+
+def register_optimizer_step_post_hook(hook: Callable[..., Any]) -> RemovableHandle:
+    """Run `hook(optimizer, args, kwargs)` after every step of every optimizer.
+
+    Args:
+        hook: its result is ignored.
+
+    Returns:
+        A handle whose `remove()` takes the hook away again.
+    """
+    return register(_global_post_hooks, hook)
+
+
+def hooked(step: Callable[..., Any]) -> Callable[..., Any]:
+    """Run the hooks around a step: global before local ahead of it, local before global after."""
+
+    @functools.wraps(step)
+    def wrapper(*args: Any, **kwargs: Any) -> Any:
+        optimizer = args[0]
+        for hook in [*_global_pre_hooks.values(), *optimizer._step_pre_hooks.values()]:
+            result = hook(optimizer, args, kwargs)
+            if result is not None:
+                if not (isinstance(result, tuple) and len(result) == 2):
+                    raise RuntimeError(
+                        f"{step} must return None or a tuple of (new_args, new_kwargs), "
+                        f"but got {result}."
+                    )
+                args, kwargs = result
+        out = step(*args, **kwargs)
+        for hook in [*optimizer._step_post_hooks.values(), *_global_post_hooks.values()]:
+            hook(optimizer, args, kwargs)
+        return out
+
+    return wrapper

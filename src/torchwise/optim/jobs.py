@@ -1,0 +1,109 @@
+"""One step of an optimizer: gathered for the engine, and put back when it is done."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from torchwise.optim import engine
+from torchwise.optim.parameter import Parameter
+from torchwise.transforms import entries
+from torchwise.transforms.chain import Chain
+from torchwise.transforms.transform import Transform
+
+State = dict[Parameter, dict[str, Any]]
+
+
+def initial_entry(chain: Chain, parameter: Parameter) -> dict[str, Any]:
+    """Return a parameter's state before its first gradient, under torch's keys."""
+    step = {entries.STEP: np.float32(0)} if entries.saves_step(chain.transforms) else {}
+    return {**step, **entries.initial(chain.transforms, parameter.data)}
+
+
+class _Part(NamedTuple):
+    """One group's share of a job: its parameters, their entries after the step, and their steps."""
+
+    parameters: list[Parameter]
+    entries: list[dict[str, Any]]
+    names: tuple[str, ...]
+    steps: list[np.float32] | None
+
+
+class Job:
+    """The parameters that a step moves, in the order of the groups.
+
+    Nothing that belongs to the optimizer changes before `commit`.
+
+    Attributes:
+        parameters: the parameters to move.
+        plan: what the compiled program depends on.
+    """
+
+    def __init__(self, state: State) -> None:
+        self.parameters: list[Parameter] = []
+        self.plan: engine.Plan = ()
+        self._state = state
+        self._parts: list[_Part] = []
+        self._numbers: list[float] = []
+
+    @property
+    def numbers(self) -> np.ndarray:
+        """The numbers of all segments; doubles, rounded once where 64-bit types are off."""
+        return np.asarray(self._numbers, np.float64)
+
+    def add(
+        self,
+        transforms: tuple[Transform, ...],
+        parameters: list[Parameter],
+        initial_entry: Callable[[Parameter], dict[str, Any]],
+    ) -> None:
+        """Add a group's parameters.
+
+        Args:
+            transforms: of the group, with numbers for hyperparameters.
+            parameters: those that move.
+            initial_entry: the state of a parameter that has none.
+        """
+        names = entries.keys(transforms)
+        held = [self._state.get(parameter) or {} for parameter in parameters]
+        fresh = [not all(name in entry for name in names) for entry in held]
+        if any(fresh):
+            held = [
+                {**initial_entry(parameter), **entry} if first else entry
+                for parameter, entry, first in zip(parameters, held, fresh)
+            ]
+        saved = None
+        if entries.saves_step(transforms):
+            saved = [entry[entries.STEP] + np.float32(1) for entry in held]
+            steps = list(map(int, saved))
+        else:  # all that dampening has to know is whether a gradient is the first
+            steps = [1 if first else 2 for first in fresh]
+        segment, numbers = engine.segment(transforms, steps)
+        self.parameters += parameters
+        self.plan = (*self.plan, segment)
+        self._numbers += numbers
+        self._parts.append(_Part(parameters, held, names, saved))
+
+    def donated(self) -> tuple[list[jax.Array], list[jax.Array]]:
+        """Return the parameters and the states, fit for donation."""
+        arrays = [
+            entry[name] for part in self._parts for entry in part.entries for name in part.names
+        ]
+        data = [parameter._data for parameter in self.parameters]
+        return engine.unshared(data), engine.unshared(arrays)
+
+    def commit(self, params: list[jax.Array], states: list[jax.Array]) -> None:
+        """Put the results in their places."""
+        for parameter, data in zip(self.parameters, params):
+            parameter._data = data
+        arrays = iter(states)
+        for part in self._parts:
+            for parameter, entry in zip(part.parameters, part.entries):
+                for name in part.names:
+                    entry[name] = next(arrays)
+                if entry:
+                    self._state[parameter] = entry
+            if part.steps is not None:
+                for entry, step in zip(part.entries, part.steps):
+                    entry[entries.STEP] = step

@@ -1,0 +1,344 @@
+"""The base of the stateful optimizers: it holds parameters, groups and state, and calls."""
+
+import abc
+import functools
+from collections import OrderedDict, defaultdict
+from collections.abc import Callable
+from typing import Any, ClassVar, final
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from torchwise.optim import engine, functional, saving
+from torchwise.optim.collection import Collection, is_groups, listed
+from torchwise.optim.groups import complete_group
+from torchwise.optim.hooks import Hooks, RemovableHandle, hooked, register
+from torchwise.optim.jobs import Job, initial_entry
+from torchwise.optim.parameter import Parameter
+from torchwise.transforms.chain import Chain
+
+Hook = Callable[..., Any]
+
+
+class Optimizer(abc.ABC):
+    """torch's Optimizer over JAX arrays: groups, hooks, state dicts around a functional chain.
+
+    A subclass says which hyperparameters are valid (`_check`) and which chain they mean (`_build`);
+    all arithmetic is in that chain.
+
+    Args:
+        params: a pytree of arrays, an iterable of arrays, of `(name, array)` or of `Parameter`, or
+            a list of dicts, each with any of these under "params" and hyperparameters beside it.
+        defaults: the hyperparameters of groups that do not give their own.
+
+    Attributes:
+        param_groups: one dict a group, with its list of `Parameter` under "params".
+        state: for each `Parameter` a dict of arrays under torch's keys.
+        defaults: the hyperparameters given to the constructor.
+
+    Raises:
+        TypeError, ValueError: as torch does, for what cannot be optimized.
+    """
+
+    _state_keys: ClassVar[tuple[str, ...]]
+    _added_later: ClassVar[dict[str, Any]]  # group keys that state dicts of old versions lack
+
+    def __init__(self, params: Any, defaults: dict[str, Any]) -> None:
+        self.defaults = defaults
+        self.param_groups: list[dict[str, Any]] = []
+        self.state: defaultdict[Parameter, dict[str, Any]] = defaultdict(dict)
+        self._collections: list[Collection] = []
+        self._reset_hooks()
+        if isinstance(params, Parameter | jax.Array | np.ndarray):
+            raise TypeError(
+                "params argument given to the optimizer should be an iterable of Tensors or dicts, "
+                f"but got {type(params).__name__}"
+            )
+        self._check(defaults)
+        params = listed(params)
+        self._given_as_groups = is_groups(params)
+        groups = params if self._given_as_groups else [{"params": params}]
+        if not self._given_as_groups and not jax.tree.leaves(params):
+            raise ValueError("optimizer got an empty parameter list")
+        for group in groups:
+            self.add_param_group(group)
+        if defaults.get("fused"):
+            if defaults.get("differentiable"):
+                raise RuntimeError("`fused` does not support `differentiable`")
+            if defaults.get("foreach"):
+                raise RuntimeError("`fused` and `foreach` cannot be `True` together.")
+
+    # What a subclass says.
+
+    @abc.abstractmethod
+    def _check(self, group: dict[str, Any]) -> None:
+        """Raise torch's errors for invalid hyperparameters."""
+
+    @abc.abstractmethod
+    def _build(self, group: dict[str, Any]) -> Chain:
+        """Return the chain of a group, whose hyperparameters are numbers."""
+
+    # Parameters and gradients.
+
+    @property
+    def params(self) -> Any:
+        """The current values, in the structure that was passed.
+
+        With `(name, array)` pairs that is a dict by name; with several groups, a list with one
+        structure a group. What is returned keeps its values when the optimizer steps on.
+        """
+        trees = [
+            jax.tree.map(lambda leaf: leaf.data if isinstance(leaf, Parameter) else leaf, tree)
+            for tree, _ in self._collections
+        ]
+        return trees if self._given_as_groups or len(trees) > 1 else trees[0]
+
+    @final
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        """Add parameters with hyperparameters of their own.
+
+        Args:
+            param_group: parameters under "params", as in the constructor, and hyperparameters;
+                those not given are the defaults. The dict is not changed.
+
+        Raises:
+            TypeError, ValueError: as torch does; the optimizer is then as it was before.
+        """
+        collection, group = complete_group(param_group, self.defaults, self.param_groups)
+        self._check(group)
+        self._collections.append(collection)
+        self.param_groups.append(group)
+
+    @final
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Forget the gradients, or with `set_to_none=False` fill them with zeros."""
+        for parameter in self._parameters():
+            if parameter.grad is not None:
+                parameter.grad = None if set_to_none else jnp.zeros_like(parameter.grad)
+
+    @final
+    def backward(self, loss_fn: Callable[..., Any], *args: Any, has_aux: bool = False) -> Any:
+        """Add the gradients of `loss_fn(optimizer.params, *args)` to `.grad`, jitted.
+
+        Args:
+            loss_fn: a function, the same object at every call, or it is compiled again.
+            *args: pytrees of arrays.
+            has_aux: whether `loss_fn` returns `(loss, aux)`.
+
+        Returns:
+            What `loss_fn` returns.
+        """
+        skeleton, active, given = self._skeleton()
+        data = [parameter.data for parameter in active]
+        out, grads = engine.value_and_grad(loss_fn, has_aux, skeleton, data, given, args)
+        old = [parameter.grad for parameter in active]
+        if any(grad is not None for grad in old):
+            held = [grad for grad in old if grad is not None]
+            fresh = [new for grad, new in zip(old, grads) if grad is not None]
+            sums = iter(engine.add(held, fresh))
+            grads = [new if grad is None else next(sums) for grad, new in zip(old, grads)]
+        for parameter, grad in zip(active, grads):
+            parameter.grad = grad
+        return out
+
+    # Steps.
+
+    @hooked
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        """Update every parameter that has a gradient, in one compiled program.
+
+        Args:
+            closure: computes gradients and the loss; called before the update.
+
+        Returns:
+            What the closure returned, or None.
+        """
+        loss = None if closure is None else closure()
+        active = [
+            [parameter for parameter in group["params"] if parameter.grad is not None]
+            for group in self.param_groups
+        ]
+        job = self._job(active)
+        if job.parameters:
+            grads = [parameter._grad for parameter in job.parameters]
+            new = engine.update(job.plan, *job.donated(), grads, job.numbers)
+            job.commit(*new)
+        return loss
+
+    @hooked
+    def train_step(self, loss_fn: Callable[..., Any], *args: Any, has_aux: bool = False) -> Any:
+        """Loss, gradients and update as one compiled program; `.grad` is neither used nor set.
+
+        Args:
+            loss_fn: computes the loss from `optimizer.params` and `args`; the same object at every
+                call, or it is compiled again.
+            *args: pytrees of arrays.
+            has_aux: whether `loss_fn` returns `(loss, aux)`.
+
+        Returns:
+            What `loss_fn` returns, before the update.
+        """
+        skeleton, _, given = self._skeleton()
+        active = [
+            [parameter for parameter in group["params"] if parameter.requires_grad]
+            for group in self.param_groups
+        ]
+        job = self._job(active)
+        out, *new = engine.train(
+            job.plan, loss_fn, has_aux, skeleton, *job.donated(), given, job.numbers, args
+        )
+        job.commit(*new)
+        return out
+
+    # The functional face.
+
+    def to_functional(self) -> tuple[Any, Any, Any]:
+        """Return `(transform, params, state)` for a jitted loop of one's own.
+
+        With several groups the transform routes each parameter to its group's chain. Leaves that
+        are no parameters become None in `params`.
+        """
+        return functional.export(self)
+
+    def from_functional(self, params: Any, state: Any) -> None:
+        """Take back what came of `to_functional`.
+
+        Args:
+            params: the new values, in the structure that `to_functional` returned.
+            state: the new state.
+
+        Raises:
+            ValueError: if the structure is another one; nothing has changed then.
+        """
+        functional.take_back(self, params, state)
+
+    # State dicts.
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return torch's dict: `state` by integer id, and `param_groups`.
+
+        Arrays are shared with the optimizer, which never changes an array that others refer to.
+        """
+        for hook in self._state_dict_pre_hooks.values():
+            hook(self)
+        state_dict = saving.to_dict(self)
+        for hook in self._state_dict_post_hooks.values():
+            result = hook(self, state_dict)
+            if result is not None:
+                state_dict = result
+        return state_dict
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take over groups and state of a dict that `state_dict` or torch made.
+
+        Parameters are matched by name where both sides have names, else by position. Everything is
+        checked before anything is changed.
+
+        Raises:
+            ValueError: listing all that is missing, unexpected or of another shape, by name.
+        """
+        state_dict = state_dict.copy()
+        for hook in self._load_state_dict_pre_hooks.values():
+            result = hook(self, state_dict)
+            if result is not None:
+                state_dict = result
+        groups, state = saving.from_dict(self, state_dict)
+        self.param_groups, self.state = groups, state
+        for hook in self._load_state_dict_post_hooks.values():
+            hook(self)
+
+    # Hooks.
+
+    def register_step_pre_hook(self, hook: Hook) -> RemovableHandle:
+        """Run `hook(optimizer, args, kwargs)` before each step; it may return new ones of both."""
+        return register(self._step_pre_hooks, hook)
+
+    def register_step_post_hook(self, hook: Hook) -> RemovableHandle:
+        """Run `hook(optimizer, args, kwargs)` after each step."""
+        return register(self._step_post_hooks, hook)
+
+    def register_state_dict_pre_hook(self, hook: Hook, prepend: bool = False) -> RemovableHandle:
+        """Run `hook(optimizer)` before `state_dict`."""
+        return register(self._state_dict_pre_hooks, hook, prepend)
+
+    def register_state_dict_post_hook(self, hook: Hook, prepend: bool = False) -> RemovableHandle:
+        """Run `hook(optimizer, state_dict)` after `state_dict`; its result replaces the dict."""
+        return register(self._state_dict_post_hooks, hook, prepend)
+
+    def register_load_state_dict_pre_hook(
+        self, hook: Hook, prepend: bool = False
+    ) -> RemovableHandle:
+        """Run `hook(optimizer, state_dict)` before loading; what it returns replaces the dict."""
+        return register(self._load_state_dict_pre_hooks, hook, prepend)
+
+    def register_load_state_dict_post_hook(
+        self, hook: Hook, prepend: bool = False
+    ) -> RemovableHandle:
+        """Run `hook(optimizer)` after loading."""
+        return register(self._load_state_dict_post_hooks, hook, prepend)
+
+    # Copies.
+
+    def __repr__(self) -> str:
+        lines = [f"{type(self).__name__} ("]
+        for index, group in enumerate(self.param_groups):
+            lines.append(f"Parameter Group {index}")
+            lines += [f"    {key}: {group[key]}" for key in sorted(group) if key != "params"]
+        return "\n".join([*lines, ")"])
+
+    def __getstate__(self) -> dict[str, Any]:  # like torch, without hooks
+        return {key: value for key, value in vars(self).items() if not key.endswith("_hooks")}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        self._reset_hooks()
+
+    # Inside.
+
+    def _reset_hooks(self) -> None:
+        self._step_pre_hooks: Hooks = OrderedDict()
+        self._step_post_hooks: Hooks = OrderedDict()
+        self._state_dict_pre_hooks: Hooks = OrderedDict()
+        self._state_dict_post_hooks: Hooks = OrderedDict()
+        self._load_state_dict_pre_hooks: Hooks = OrderedDict()
+        self._load_state_dict_post_hooks: Hooks = OrderedDict()
+
+    def _parameters(self) -> list[Parameter]:
+        return [parameter for group in self.param_groups for parameter in group["params"]]
+
+    def _chain(self, group: dict[str, Any]) -> Chain:
+        """Return the chain of a group, with arrays among its hyperparameters read as numbers."""
+        return self._build(
+            {
+                key: value.item() if isinstance(value, jax.Array | np.ndarray) else value
+                for key, value in group.items()
+                if key != "params"
+            }
+        )
+
+    def _job(self, active: list[list[Parameter]]) -> Job:
+        """Gather the parameters that move, group by group."""
+        job = Job(self.state)
+        for group, parameters in zip(self.param_groups, active):
+            if parameters:
+                chain = self._chain(group)
+                job.add(chain.transforms, parameters, functools.partial(initial_entry, chain))
+        return job
+
+    def _skeleton(self) -> tuple[engine.Skeleton, list[Parameter], list[Any]]:
+        """Return how to rebuild `params` when compiled, what is differentiated, what is not."""
+        trees = [collection.tree for collection in self._collections]
+        whole = trees if self._given_as_groups or len(trees) > 1 else trees[0]
+        leaves, treedef = jax.tree.flatten(whole)
+        sources, differentiated, given = [], [], []
+        for leaf in leaves:
+            if isinstance(leaf, Parameter) and leaf.requires_grad:
+                sources.append("differentiated")
+                differentiated.append(leaf)
+            elif isinstance(leaf, Parameter | jax.Array | np.ndarray):
+                sources.append("given")
+                given.append(leaf.data if isinstance(leaf, Parameter) else leaf)
+            else:
+                sources.append(engine.Static(leaf))
+        return engine.Skeleton(treedef, tuple(sources)), differentiated, given

@@ -1,0 +1,84 @@
+"""torch.optim.SGD's face."""
+
+from typing import Any, ClassVar
+
+from torchwise.optim.optimizer import Optimizer
+from torchwise.optimizers.sgd import build_sgd, check_sgd
+from torchwise.transforms.chain import Chain
+
+
+class SGD(Optimizer):
+    """Stochastic gradient descent with torch's signature.
+
+    `foreach` and `fused` choose between implementations in torch; here they are kept in groups and
+    state dicts and change nothing. `differentiable` likewise: `torchwise.sgd` is differentiable.
+
+    Args:
+        params: see `Optimizer`.
+        lr: the learning rate.
+        momentum: the weight of the old momentum buffer.
+        dampening: one minus the weight of the gradient in the buffer, from the second gradient on.
+        weight_decay: L2 decay.
+        nesterov: look ahead along the new buffer.
+        maximize: ascend.
+        foreach: kept, without effect.
+        differentiable: kept, without effect.
+        fused: kept, without effect.
+
+    Raises:
+        TypeError, ValueError, RuntimeError: as torch does, for invalid hyperparameters.
+
+    Source: torch's SGD page; the mathematics is `torchwise.sgd`.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from torchwise import optim
+        >>> optimizer = optim.SGD({"w": jnp.ones(2)}, lr=0.5)
+        >>> optimizer.backward(lambda params: jnp.sum(params["w"] ** 2))
+        Array(2., dtype=float32)
+        >>> optimizer.step()
+        >>> optimizer.params["w"]
+        Array([0., 0.], dtype=float32)
+    """
+
+    _state_keys: ClassVar[tuple[str, ...]] = ("momentum_buffer",)
+    _added_later: ClassVar[dict[str, Any]] = {
+        "nesterov": False,
+        "maximize": False,
+        "foreach": None,
+        "differentiable": False,
+        "fused": False,
+    }
+
+    def __init__(
+        self,
+        params: Any,
+        lr: Any = 1e-3,
+        momentum: float = 0,
+        dampening: float = 0,
+        weight_decay: Any = 0,
+        nesterov: bool = False,
+        *,
+        maximize: bool = False,
+        foreach: bool | None = None,
+        differentiable: bool = False,
+        fused: bool | None = None,
+    ) -> None:
+        defaults = {
+            "lr": lr,
+            "momentum": momentum,
+            "dampening": dampening,
+            "weight_decay": weight_decay,
+            "nesterov": nesterov,
+            "maximize": maximize,
+            "foreach": foreach,
+            "differentiable": differentiable,
+            "fused": fused,
+        }
+        super().__init__(params, defaults)
+
+    def _check(self, group: dict[str, Any]) -> None:
+        check_sgd(**group)
+
+    def _build(self, group: dict[str, Any]) -> Chain:
+        return build_sgd(**group)
