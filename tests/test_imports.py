@@ -35,7 +35,7 @@ def test_imports_run_downwards(layer):
             module
             for module in imported_modules(file)
             for name in above
-            if module.startswith(f"torchwise.{name}")
+            if f"{module}.".startswith(f"torchwise.{name}.")
         }
         assert not wrong, f"{file} imports {wrong}"
 

@@ -1,6 +1,6 @@
 """Checkpoints of torch (`.pt`, `.pth`) and safetensors, read and written without torch."""
 
-from .errors import CheckpointError
-from .files import load, save
+from torchwise.checkpoint.errors import CheckpointError
+from torchwise.checkpoint.files import load, save
 
 __all__ = ["CheckpointError", "load", "save"]

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from .dtypes import BY_TORCH, element_type
+from torchwise.checkpoint.dtypes import BY_TORCH, element_type
 
 _REGISTERED = 2  # `isbuiltin` of the dtypes of ml_dtypes, which torch cannot hand to numpy
 

@@ -5,9 +5,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .arrays import as_numpy
-from .errors import CheckpointError
-from .limits import MAX_DEPTH, MAX_INT_BITS, MAX_KEY, MAX_NODES
+from torchwise.checkpoint.arrays import as_numpy
+from torchwise.checkpoint.errors import CheckpointError
+from torchwise.checkpoint.limits import MAX_DEPTH, MAX_INT_BITS, MAX_KEY, MAX_NODES
 
 _MAPPINGS = (dict, OrderedDict, Counter)
 

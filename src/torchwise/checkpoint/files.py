@@ -6,14 +6,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from .atomic import replacing
-from .errors import CheckpointError
-from .mapped import map_file
-from .pt_reader import read_pt
-from .pt_writer import write_pt
-from .safetensors_reader import looks_like_safetensors, read_safetensors
-from .safetensors_writer import write_safetensors
-from .zip_archive import MAGIC
+from torchwise.checkpoint.atomic import replacing
+from torchwise.checkpoint.errors import CheckpointError
+from torchwise.checkpoint.mapped import map_file
+from torchwise.checkpoint.pt_reader import read_pt
+from torchwise.checkpoint.pt_writer import write_pt
+from torchwise.checkpoint.safetensors_reader import looks_like_safetensors, read_safetensors
+from torchwise.checkpoint.safetensors_writer import write_safetensors
+from torchwise.checkpoint.zip_archive import MAGIC
 
 _SUFFIXES = ".pt, .pth or .safetensors"
 _READERS: dict[str, Callable[[mmap.mmap], Any]] = {

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from .errors import CheckpointError, repr_short
-from .limits import MAX_DIMENSIONS
+from torchwise.checkpoint.errors import CheckpointError, repr_short
+from torchwise.checkpoint.limits import MAX_DIMENSIONS
 
 _ALIGNMENT = 8  # of every element type: numpy aligns complex128 like the floats inside it
 _MAX_ELEMENTS = 2**58

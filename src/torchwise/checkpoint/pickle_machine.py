@@ -43,8 +43,8 @@ from pickle import (  # the codes of the opcodes; nothing of this module is ever
 )
 from typing import Any, NoReturn
 
-from .errors import CheckpointError, repr_short
-from .limits import MAX_KEY
+from torchwise.checkpoint.errors import CheckpointError, repr_short
+from torchwise.checkpoint.limits import MAX_KEY
 
 _KEY_TYPES = (str, int, float, bool, type(None))
 

@@ -5,12 +5,12 @@ from typing import Any
 
 import numpy as np
 
-from .errors import CheckpointError, repr_short
-from .mapped import aligned
-from .pickle_machine import PickleMachine
-from .torch_globals import Storage, StorageType, find_global
-from .tree import check_tree
-from .zip_archive import MAGIC, ZipArchive
+from torchwise.checkpoint.errors import CheckpointError, repr_short
+from torchwise.checkpoint.mapped import aligned
+from torchwise.checkpoint.pickle_machine import PickleMachine
+from torchwise.checkpoint.torch_globals import Storage, StorageType, find_global
+from torchwise.checkpoint.tree import check_tree
+from torchwise.checkpoint.zip_archive import MAGIC, ZipArchive
 
 _LEGACY_MAGIC = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
 _RESAVE = "load it in torch with weights_only=True and save it again with torch.save(object, path)"

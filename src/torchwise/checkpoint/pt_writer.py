@@ -7,11 +7,11 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from .arrays import storage_bytes
-from .collect import ArrayReference, collect
-from .dtypes import element_type
-from .mapped import row_major_strides
-from .pickle_writer import Call, Name, Persistent, write_pickle
+from torchwise.checkpoint.arrays import storage_bytes
+from torchwise.checkpoint.collect import ArrayReference, collect
+from torchwise.checkpoint.dtypes import element_type
+from torchwise.checkpoint.mapped import row_major_strides
+from torchwise.checkpoint.pickle_writer import Call, Name, Persistent, write_pickle
 
 _ALIGNMENT = 64
 _LOCAL_HEADER_SIZE = 30

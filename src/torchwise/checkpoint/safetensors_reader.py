@@ -6,13 +6,13 @@ from typing import Any
 
 import numpy as np
 
-from .dtypes import BY_SAFETENSORS, ElementType
-from .errors import CheckpointError, repr_short
-from .limits import MAX_DIMENSIONS
-from .mapped import aligned, view
-from .safetensors_format import HEADER_LENGTH, MAX_HEADER, STRUCTURE_KEY
-from .structure import decode_structure, parse_json
-from .tree import check_tree
+from torchwise.checkpoint.dtypes import BY_SAFETENSORS, ElementType
+from torchwise.checkpoint.errors import CheckpointError, repr_short
+from torchwise.checkpoint.limits import MAX_DIMENSIONS
+from torchwise.checkpoint.mapped import aligned, view
+from torchwise.checkpoint.safetensors_format import HEADER_LENGTH, MAX_HEADER, STRUCTURE_KEY
+from torchwise.checkpoint.structure import decode_structure, parse_json
+from torchwise.checkpoint.tree import check_tree
 
 _FIELDS = {"dtype", "shape", "data_offsets"}
 

@@ -5,12 +5,12 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from .arrays import storage_bytes
-from .collect import collect
-from .dtypes import element_type
-from .errors import CheckpointError
-from .safetensors_format import HEADER_LENGTH, MAX_HEADER, STRUCTURE_KEY
-from .structure import encode_structure, tensor_names
+from torchwise.checkpoint.arrays import storage_bytes
+from torchwise.checkpoint.collect import collect
+from torchwise.checkpoint.dtypes import element_type
+from torchwise.checkpoint.errors import CheckpointError
+from torchwise.checkpoint.safetensors_format import HEADER_LENGTH, MAX_HEADER, STRUCTURE_KEY
+from torchwise.checkpoint.structure import encode_structure, tensor_names
 
 _ALIGNMENT = 64
 

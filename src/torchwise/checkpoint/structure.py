@@ -13,9 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from .collect import ArrayReference
-from .errors import CheckpointError, repr_short
-from .limits import MAX_INT_BITS, MAX_KEY
+from torchwise.checkpoint.collect import ArrayReference
+from torchwise.checkpoint.errors import CheckpointError, repr_short
+from torchwise.checkpoint.limits import MAX_INT_BITS, MAX_KEY
 
 _KEYS = (str, int, float, bool, type(None))
 

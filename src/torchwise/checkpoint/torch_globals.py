@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from .dtypes import BY_STORAGE, BY_TORCH
-from .errors import CheckpointError, repr_short
-from .mapped import view
-from .pickle_machine import Constructor
+from torchwise.checkpoint.dtypes import BY_STORAGE, BY_TORCH
+from torchwise.checkpoint.errors import CheckpointError, repr_short
+from torchwise.checkpoint.mapped import view
+from torchwise.checkpoint.pickle_machine import Constructor
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,8 +5,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .errors import CheckpointError
-from .limits import MAX_DEPTH, MAX_NODES
+from torchwise.checkpoint.errors import CheckpointError
+from torchwise.checkpoint.limits import MAX_DEPTH, MAX_NODES
 
 _LEAVES = (str, int, float, bool, type(None), np.ndarray)
 _CONTAINERS = (dict, list, tuple, Counter)

@@ -8,7 +8,7 @@ from typing import BinaryIO, cast
 
 import numpy as np
 
-from .errors import CheckpointError, repr_short
+from torchwise.checkpoint.errors import CheckpointError, repr_short
 
 MAGIC = b"PK\x03\x04"
 _LOCAL_HEADER = struct.Struct("<4s2xHH16xHH")  # magic, flags, method, length of name and of extra

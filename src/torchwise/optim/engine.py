@@ -93,7 +93,7 @@ def update(
             states_of_leaf = entries.unflatten(blocks, arrays)
             leaves.append(Leaf(grad, param, states_of_leaf, scalars[row]))
         for leaf, (after, increment) in zip(leaves, evaluate(blocks, leaves)):
-            new_params += optax.apply_updates([leaf.param], [increment])
+            new_params.extend(jax.tree.leaves(optax.apply_updates(leaf.param, increment)))
             new_states.extend(entries.flatten(after).values())
     return new_params, new_states
 

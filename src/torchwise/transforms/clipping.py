@@ -1,0 +1,58 @@
+"""Gradients no longer than a given norm, array by array."""
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from torchwise.transforms.arithmetic import constant_like, mul
+from torchwise.transforms.chain import Chain, chain
+from torchwise.transforms.numbers import Scalar
+from torchwise.transforms.transform import Empty, Stateless
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class ClipByNorm(Stateless):
+    """grad * (max_norm / norm(grad)) if norm(grad) > max_norm > 0, else grad."""
+
+    max_norm: Scalar
+
+    @property
+    def counts(self) -> bool:
+        """False: the bound does not depend on the step."""
+        return False
+
+    def scalars(self, step: None) -> Scalar:
+        """The bound."""
+        return self.max_norm
+
+    def direction(self, grad: jax.Array, state: Empty, param: jax.Array, scalars: Any) -> jax.Array:
+        """The gradient, shortened to the bound if it is longer. Times 1 is exact, also for NaN."""
+        norm = _norm(grad)
+        bound = constant_like(norm, scalars)
+        clips = (norm > bound) & (bound > 0)
+        return mul(grad, jnp.where(clips, bound / norm, 1))
+
+
+def clip_by_norm(max_norm: Scalar) -> Chain:
+    """Shorten every array whose L2 norm is greater than `max_norm` to that norm.
+
+    Each array has its own norm; there is no epsilon. A norm that is NaN changes nothing, an
+    infinite one turns finite elements into 0 and infinite ones into NaN.
+
+    Args:
+        max_norm: in the gradient's unit, a number or a 0-d array; zero and less never clip.
+
+    Source: the argument `clip_norm` of `dragon.vm.torch.optim.SGD`.
+    """
+    return chain(ClipByNorm(max_norm))
+
+
+def _norm(x: jax.Array) -> jax.Array:
+    """Return the root of the sum of squares; float16 and bfloat16 are summed in float32."""
+    if jnp.iscomplexobj(x):
+        return jnp.hypot(_norm(x.real), _norm(x.imag))
+    wide = x.astype(jnp.float32) if jnp.finfo(x.dtype).bits < 32 else x
+    return jnp.sqrt(jnp.sum(jnp.square(wide)))
