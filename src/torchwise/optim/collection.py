@@ -1,6 +1,6 @@
 """What may be passed as `params`, turned into Parameters and the structure that held them."""
 
-from collections.abc import Iterator
+from collections.abc import ItemsView, Iterator, ValuesView
 from typing import Any, NamedTuple
 
 import jax
@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from torchwise.optim.parameter import Parameter
+from torchwise.transforms.trees import path_name
 
 
 class Collection(NamedTuple):
@@ -15,15 +16,17 @@ class Collection(NamedTuple):
 
     Attributes:
         tree: what was passed, with a `Parameter` in the place of each array that is optimized.
+        parameters: those parameters, in the order of passing. JAX sorts the keys of a dict.
         names: one name a parameter, or None.
     """
 
     tree: Any
+    parameters: list[Parameter]
     names: list[str] | None
 
     @property
-    def parameters(self) -> list[Parameter]:
-        """The parameters in order."""
+    def leaves(self) -> list[Parameter]:
+        """The parameters in the order of the tree's leaves."""
         return [leaf for leaf in jax.tree.leaves(self.tree) if isinstance(leaf, Parameter)]
 
 
@@ -40,9 +43,13 @@ def is_groups(params: Any) -> bool:
 
 
 def listed(params: Any) -> Any:
-    """Turn iterators and sets into lists; leave trees as they are."""
+    """Turn iterators, sets and views of dicts into lists; leave trees as they are."""
     is_leaf = jax.tree_util.all_leaves([params])
-    return list(params) if isinstance(params, Iterator | set) and is_leaf else params
+    return (
+        list(params)
+        if isinstance(params, Iterator | ItemsView | ValuesView | set) and is_leaf
+        else params
+    )
 
 
 def collect(params: Any) -> Collection:
@@ -60,20 +67,17 @@ def collect(params: Any) -> Collection:
         tree = {element[0]: _wrap(element[1], element[0]) for element in params}
         if len(tree) != len(params):
             raise ValueError("two parameters have the same name")
-        return Collection(tree, list(tree))
+        return Collection(tree, list(tree.values()), list(tree))
     entries, treedef = jax.tree.flatten_with_path(params)
     by_path = any(not _is_position(path[-1:]) or len(path) > 1 for path, _ in entries)
-    leaves = [
-        _wrap(leaf, jax.tree_util.keystr(path, simple=True, separator=".") if by_path else None)
-        for path, leaf in entries
-    ]
+    leaves = [_wrap(leaf, path_name(path) if by_path else None) for path, leaf in entries]
     parameters = [leaf for leaf in leaves if isinstance(leaf, Parameter)]
     names = [parameter.name for parameter in parameters if parameter.name is not None]
     if names and len(names) < len(parameters):
         raise ValueError(
             "all optimizer params should be with/without names. Some param names are missing"
         )
-    return Collection(treedef.unflatten(leaves), names or None)
+    return Collection(treedef.unflatten(leaves), parameters, names or None)
 
 
 def _wrap(leaf: Any, name: str | None) -> Any:

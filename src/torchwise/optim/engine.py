@@ -98,25 +98,16 @@ def update(
     return new_params, new_states
 
 
-class Skeleton(NamedTuple):
-    """How to put a tree together inside a compiled function; hashable.
+class Differentiated(NamedTuple):
+    """A leaf that is a parameter, by its position."""
 
-    Attributes:
-        treedef: the structure of the tree.
-        sources: for each leaf, "differentiated", "given", or a `Static`.
-    """
+    position: int
 
-    treedef: Any
-    sources: tuple[Any, ...]
 
-    def fill(self, differentiated: Sequence[Any], given: Sequence[Any]) -> Any:
-        """Return the tree with its arrays."""
-        streams = {"differentiated": iter(differentiated), "given": iter(given)}
-        leaves = [
-            source.value if isinstance(source, Static) else next(streams[source])
-            for source in self.sources
-        ]
-        return self.treedef.unflatten(leaves)
+class Given(NamedTuple):
+    """A leaf that is another array, by its position."""
+
+    position: int
 
 
 class Static:
@@ -134,6 +125,29 @@ class Static:
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Static) and self._key == other._key
+
+
+class Skeleton(NamedTuple):
+    """How to put a tree together inside a compiled function; hashable.
+
+    Attributes:
+        treedef: the structure of the tree.
+        sources: where each leaf comes from.
+    """
+
+    treedef: Any
+    sources: tuple[Differentiated | Given | Static, ...]
+
+    def fill(self, differentiated: Sequence[Any], given: Sequence[Any]) -> Any:
+        """Return the tree with its arrays."""
+        leaves = []
+        for source in self.sources:
+            if isinstance(source, Static):
+                leaves.append(source.value)
+            else:
+                arrays = differentiated if isinstance(source, Differentiated) else given
+                leaves.append(arrays[source.position])
+        return self.treedef.unflatten(leaves)
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2))

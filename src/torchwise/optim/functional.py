@@ -21,8 +21,8 @@ def export(optimizer: "Optimizer") -> tuple[Any, Any, Any]:
     chains, transform, params = _functional(optimizer)
     template = jax.eval_shape(transform.init, params)
     states = [
-        _chain_state(optimizer, chain, group["params"], inner)
-        for chain, group, inner in zip(chains, optimizer.param_groups, _inner(template))
+        _chain_state(optimizer, chain, collection.leaves, inner)
+        for chain, collection, inner in zip(chains, optimizer._collections, _inner(template))
     ]
     return transform, jax.tree.map(jnp.array, params), _with_inner(template, states)
 
@@ -38,19 +38,19 @@ def take_back(optimizer: "Optimizer", params: Any, state: Any) -> None:
         if problem:
             raise ValueError(f"from_functional() changed nothing: {name}: {problem}")
     params, state = jax.tree.map(jnp.array, (params, state))
-    parameters = [one for group in optimizer.param_groups for one in group["params"]]
+    parameters = [one for collection in optimizer._collections for one in collection.leaves]
     for parameter, data in zip(parameters, jax.tree.leaves(params)):
         parameter.data = data
-    for chain, group, inner in zip(chains, optimizer.param_groups, _inner(state)):
-        _take_entries(optimizer, chain, group["params"], inner)
+    for chain, collection, inner in zip(chains, optimizer._collections, _inner(state)):
+        _take_entries(optimizer, chain, collection.leaves, inner)
 
 
 def _functional(optimizer: "Optimizer") -> tuple[list[Chain], Any, Any]:
     """Return the chain of each group, one transform for all, and the parameters as arrays."""
     chains = [optimizer._chain(group) for group in optimizer.param_groups]
     trees = [
-        jax.tree.map(lambda leaf: leaf.data if isinstance(leaf, Parameter) else None, tree)
-        for tree, _ in optimizer._collections
+        jax.tree.map(lambda leaf: leaf.data if isinstance(leaf, Parameter) else None, kept.tree)
+        for kept in optimizer._collections
     ]
     if len(chains) == 1:
         return chains, chains[0], trees if optimizer._given_as_groups else trees[0]

@@ -89,8 +89,8 @@ class Optimizer(abc.ABC):
         structure a group. What is returned keeps its values when the optimizer steps on.
         """
         trees = [
-            jax.tree.map(lambda leaf: leaf.data if isinstance(leaf, Parameter) else leaf, tree)
-            for tree, _ in self._collections
+            jax.tree.map(lambda leaf: leaf.data if isinstance(leaf, Parameter) else leaf, kept.tree)
+            for kept in self._collections
         ]
         return trees if self._given_as_groups or len(trees) > 1 else trees[0]
 
@@ -129,7 +129,8 @@ class Optimizer(abc.ABC):
         Returns:
             What `loss_fn` returns.
         """
-        skeleton, active, given = self._skeleton()
+        active = [one for one in self._parameters() if one.requires_grad]
+        skeleton, given = self._skeleton(active)
         data = [parameter.data for parameter in active]
         out, grads = engine.value_and_grad(loss_fn, has_aux, skeleton, data, given, args)
         old = [parameter.grad for parameter in active]
@@ -179,12 +180,13 @@ class Optimizer(abc.ABC):
         Returns:
             What `loss_fn` returns, before the update.
         """
-        skeleton, _, given = self._skeleton()
-        active = [
-            [parameter for parameter in group["params"] if parameter.requires_grad]
-            for group in self.param_groups
-        ]
-        job = self._job(active)
+        job = self._job(
+            [
+                [parameter for parameter in group["params"] if parameter.requires_grad]
+                for group in self.param_groups
+            ]
+        )
+        skeleton, given = self._skeleton(job.parameters)
         out, *new = engine.train(
             job.plan, loss_fn, has_aux, skeleton, *job.donated(), given, job.numbers, args
         )
@@ -326,19 +328,19 @@ class Optimizer(abc.ABC):
                 job.add(chain.transforms, parameters, functools.partial(initial_entry, chain))
         return job
 
-    def _skeleton(self) -> tuple[engine.Skeleton, list[Parameter], list[Any]]:
-        """Return how to rebuild `params` when compiled, what is differentiated, what is not."""
+    def _skeleton(self, differentiated: list[Parameter]) -> tuple[engine.Skeleton, list[Any]]:
+        """Return how to rebuild `params` when compiled, and the arrays that are as they are."""
         trees = [collection.tree for collection in self._collections]
         whole = trees if self._given_as_groups or len(trees) > 1 else trees[0]
         leaves, treedef = jax.tree.flatten(whole)
-        sources, differentiated, given = [], [], []
+        position = {parameter: index for index, parameter in enumerate(differentiated)}
+        sources, given = [], []
         for leaf in leaves:
-            if isinstance(leaf, Parameter) and leaf.requires_grad:
-                sources.append("differentiated")
-                differentiated.append(leaf)
+            if isinstance(leaf, Parameter) and leaf in position:
+                sources.append(engine.Differentiated(position[leaf]))
             elif isinstance(leaf, Parameter | jax.Array | np.ndarray):
-                sources.append("given")
+                sources.append(engine.Given(len(given)))
                 given.append(leaf.data if isinstance(leaf, Parameter) else leaf)
             else:
                 sources.append(engine.Static(leaf))
-        return engine.Skeleton(treedef, tuple(sources)), differentiated, given
+        return engine.Skeleton(treedef, tuple(sources)), given

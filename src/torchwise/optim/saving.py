@@ -24,7 +24,7 @@ def to_dict(optimizer: "Optimizer") -> dict[str, Any]:
         packed = {key: _copied(value) for key, value in group.items() if key != "params"}
         groups.append({**packed, "params": [ids[parameter] for parameter in group["params"]]})
     state = {ids[parameter]: dict(entry) for parameter, entry in optimizer.state.items() if entry}
-    return {"state": dict(sorted(state.items())), "param_groups": groups}
+    return {"state": state, "param_groups": groups}
 
 
 def from_dict(
@@ -44,73 +44,78 @@ def from_dict(
                 "loaded state dict contains a parameter group that doesn't match the size of "
                 "optimizer's group"
             )
-    loader = _Loader(optimizer._state_keys, state_dict["state"])
+    problems: list[str] = []
+    owners: dict[Any, tuple[Parameter, str]] = {}
     groups = []
     for index, (saved, live) in enumerate(zip(saved_groups, live_groups)):
-        loader.load_group(index, saved, live)
-        groups.append(_merged(saved, live, optimizer._added_later))
-        loader.problems += _group_problems(optimizer, index, groups[-1])
-    loader.note_unexpected()
-    if loader.problems:
-        listed = "\n  ".join(loader.problems)
+        matched, mismatches = _match(index, saved, live)
+        group = _merged(saved, live, optimizer._added_later)
+        owners.update(zip(saved["params"], matched))
+        problems += mismatches + _group_problems(optimizer, index, group)
+        groups.append(group)
+    state: defaultdict[Parameter, dict[str, Any]] = defaultdict(dict)
+    for identity, entry in state_dict["state"].items():
+        if identity not in owners:
+            problems.append(f"state of {identity!r}, which no group has")
+            continue
+        parameter, label = owners[identity]
+        loaded, mismatches = _load_entry(label, entry, parameter, optimizer._state_keys)
+        problems += mismatches
+        if loaded:
+            state[parameter] = loaded
+    if problems:
+        listed = "\n  ".join(problems)
         raise ValueError(f"load_state_dict() changed nothing, because of:\n  {listed}")
-    return groups, loader.state
+    return groups, state
 
 
-class _Loader:
-    """Collects the new state and every problem on the way."""
-
-    def __init__(self, known: tuple[str, ...], saved: dict[Any, Any]) -> None:
-        self.state: defaultdict[Parameter, dict[str, Any]] = defaultdict(dict)
-        self.problems: list[str] = []
-        self._known = known
-        self._saved = dict(saved)
-
-    def load_group(self, index: int, saved: dict[str, Any], live: dict[str, Any]) -> None:
-        """Match the ids of a group with its parameters, by name where both sides have names."""
-        parameters = list(live["params"])
+def _match(
+    index: int, saved: dict[str, Any], live: dict[str, Any]
+) -> tuple[list[tuple[Parameter, str]], list[str]]:
+    """Return the parameter and the label of each saved id: by name where both sides have names."""
+    parameters = live["params"]
+    theirs, ours = saved.get("param_names"), live.get("param_names")
+    if theirs is None or ours is None:
         labels = [f"parameter {identity}" for identity in saved["params"]]
-        theirs, ours = saved.get("param_names"), live.get("param_names")
-        if theirs is not None and ours is not None:
-            labels = list(map(repr, theirs))
-            missing = [name for name in ours if name not in theirs]
-            unexpected = [name for name in theirs if name not in ours]
-            self.problems += [f"group {index}: missing {name!r}" for name in missing]
-            self.problems += [f"group {index}: unexpected {name!r}" for name in unexpected]
-            if missing or unexpected:
-                for identity in saved["params"]:
-                    self._saved.pop(identity, None)
-                return
-            by_name = dict(zip(ours, parameters))
-            parameters = [by_name[name] for name in theirs]
-        for identity, parameter, label in zip(saved["params"], parameters, labels):
-            entry = self._saved.pop(identity, None)
-            if entry:
-                self._load_entry(label, entry, parameter)
+        return list(zip(parameters, labels)), []
+    missing = [name for name in ours if name not in theirs]
+    unexpected = [name for name in theirs if name not in ours]
+    if missing or unexpected or len(set(theirs)) < len(theirs):
+        problems = [f"group {index}: missing {name!r}" for name in missing]
+        problems += [f"group {index}: unexpected {name!r}" for name in unexpected]
+        if len(set(theirs)) < len(theirs):
+            problems.append(f"group {index}: the same name twice in {theirs}")
+        return list(zip(parameters, map(repr, ours))), problems
+    by_name = dict(zip(ours, parameters))
+    return [(by_name[name], repr(name)) for name in theirs], []
 
-    def note_unexpected(self) -> None:
-        """Report state of ids that no group has."""
-        self.problems += [f"state of {identity!r}, which no group has" for identity in self._saved]
 
-    def _load_entry(self, label: str, entry: dict[str, Any], parameter: Parameter) -> None:
-        entry = {key: value for key, value in entry.items() if value is not None}
-        for key in entry:
-            if key not in self._known:
-                self.problems.append(f"{label}: unexpected state {key!r}")
-        if not entry:  # an old version's `momentum_buffer: None` is no state
-            return
-        for key in self._known:
-            if key not in entry:
-                self.problems.append(f"{label}: missing state {key!r}")
-            elif key == entries.STEP:
-                self.state[parameter][key] = np.float32(_array(entry[key]))
-            else:
-                value = _array(entry[key])
-                if value.shape != parameter.shape:
-                    self.problems.append(
-                        f"{label}: {key!r} has shape {value.shape}, the parameter {parameter.shape}"
-                    )
-                self.state[parameter][key] = jnp.array(value, parameter.dtype)
+def _load_entry(
+    label: str, saved: dict[str, Any], parameter: Parameter, known: tuple[str, ...]
+) -> tuple[dict[str, Any], list[str]]:
+    """Return a parameter's state in its own type, and what is wrong with the saved one."""
+    # An old version's `momentum_buffer: None` is no state.
+    entry = {key: value for key, value in saved.items() if value is not None}
+    if not entry:
+        return {}, []
+    problems = [f"{label}: unexpected state {key!r}" for key in entry if key not in known]
+    loaded: dict[str, Any] = {}
+    for key in known:
+        if key not in entry:
+            problems.append(f"{label}: missing state {key!r}")
+            continue
+        value = _array(entry[key])
+        wanted = () if key == entries.STEP else parameter.shape
+        if value.shape != wanted:
+            holder = (
+                "torch's steps are scalars" if key == entries.STEP else f"the parameter {wanted}"
+            )
+            problems.append(f"{label}: {key!r} has shape {value.shape}, {holder}")
+        elif key == entries.STEP:
+            loaded[key] = np.float32(value)
+        else:
+            loaded[key] = jnp.array(value, parameter.dtype)
+    return loaded, problems
 
 
 def _merged(

@@ -59,14 +59,14 @@ def check_adagrad(
     """Raise as torch does for hyperparameters that it refuses, in its order."""
     if not callable(lr):
         check_single(lr)
-        require(lr >= 0.0, f"Invalid learning rate: {lr}")
-    require(lr_decay >= 0.0, f"Invalid lr_decay value: {lr_decay}")
-    require(weight_decay >= 0.0, f"Invalid weight_decay value: {weight_decay}")
+        require(0.0 <= lr, f"Invalid learning rate: {lr}")
+    require(0.0 <= lr_decay, f"Invalid lr_decay value: {lr_decay}")
+    require(0.0 <= weight_decay, f"Invalid weight_decay value: {weight_decay}")
     require(
-        initial_accumulator_value >= 0.0,
+        0.0 <= initial_accumulator_value,
         f"Invalid initial_accumulator_value value: {initial_accumulator_value}",
     )
-    require(eps >= 0.0, f"Invalid epsilon value: {eps}")
+    require(0.0 <= eps, f"Invalid epsilon value: {eps}")
 
 
 def build_adagrad(

@@ -8,6 +8,17 @@ import numpy as np
 import optax
 
 
+def path_name(path: Any) -> str:
+    """Return a leaf's path as torch names parameters: "layer.0.weight".
+
+    The wrapper around an array in a Flax nnx state, an attribute "value", has no part in it.
+    """
+    keys = tuple(path)
+    if len(keys) > 1 and keys[-1] == jax.tree_util.GetAttrKey("value"):
+        keys = keys[:-1]
+    return jax.tree_util.keystr(keys, simple=True, separator=".")
+
+
 def is_missing(grad: Any) -> bool:
     """Whether a gradient says that its parameter is to be left alone."""
     return (
