@@ -77,10 +77,12 @@ class Adagrad(Optimizer):
         super().__init__(params, defaults)
         for group in self.param_groups:  # torch's Adagrad has its state from the start
             for parameter in group["params"]:
-                self.state[parameter] = initial_entry(self._chain(group), parameter)
+                self.state[parameter] = initial_entry(self._recipe(group).chain, parameter)
 
-    def _check(self, group: dict[str, Any]) -> None:
+    @staticmethod
+    def _check(group: dict[str, Any]) -> None:
         check_adagrad(**group)
 
-    def _build(self, group: dict[str, Any]) -> Chain:
+    @staticmethod
+    def _build(group: dict[str, Any]) -> Chain:
         return build_adagrad(**group)

@@ -14,47 +14,25 @@ import jax.numpy as jnp
 import optax
 
 from torchwise.transforms import entries
-from torchwise.transforms.chain import scalars_at
 from torchwise.transforms.evaluation import Leaf, evaluate
 from torchwise.transforms.transform import Transform
 
 
 class Segment(NamedTuple):
-    """The parameters of one group in a step.
+    """The parameters of one group in a step, with 0.0 for every number.
 
     Attributes:
-        transforms: the structure of the group's transforms; their numbers are not needed.
-        scalars: the structure of what `scalars_at` returns, for each distinct step count.
+        transforms: the group's transforms.
+        scalars: what `scalars_at` returns for each distinct step count.
         rows: for each parameter, which of those scalars are its own.
     """
 
-    transforms: Any
+    transforms: tuple[Transform, ...]
     scalars: tuple[Any, ...]
     rows: tuple[int, ...]
 
 
 Plan = tuple[Segment, ...]
-
-
-def segment(transforms: tuple[Transform, ...], steps: Sequence[Any]) -> tuple[Segment, list[float]]:
-    """Return the plan and the numbers of a group.
-
-    Args:
-        transforms: the group's transforms, with numbers for hyperparameters.
-        steps: for each parameter, how many gradients it has seen, the coming one included.
-    """
-    if any(transform.counts for transform in transforms):
-        distinct = list(dict.fromkeys(steps))
-        rows = tuple(map(distinct.index, steps)) if len(distinct) > 1 else (0,) * len(steps)
-    else:
-        distinct, rows = [None], (0,) * len(steps)
-    numbers: list[float] = []
-    structures = []
-    for step in distinct:
-        leaves, structure = jax.tree.flatten(scalars_at(transforms, step))
-        numbers.extend(leaves)
-        structures.append(structure)
-    return Segment(jax.tree.structure(transforms), tuple(structures), rows), numbers
 
 
 @functools.partial(jax.jit, static_argnums=0, donate_argnums=(1, 2))
@@ -78,21 +56,16 @@ def update(
     scalar = iter(numbers[index] for index in range(numbers.shape[0]))
     new_params: list[jax.Array] = []
     new_states: list[jax.Array] = []
-    for transforms, structures, rows in plan:
-        # A transform reads its numbers from the scalars alone: any will do in its own fields.
-        blocks = transforms.unflatten([0.0] * transforms.num_leaves)
-        scalars = [
-            structure.unflatten([next(scalar) for _ in range(structure.num_leaves)])
-            for structure in structures
-        ]
-        names = entries.keys(blocks)
+    for transforms, blanks, rows in plan:
+        scalars = jax.tree.map(lambda _: next(scalar), blanks)
+        names = entries.keys(transforms)
         leaves = []
         for row in rows:
             param, grad = next(given)
             arrays = {name: next(values) for name in names}
-            states_of_leaf = entries.unflatten(blocks, arrays)
+            states_of_leaf = entries.unflatten(transforms, arrays)
             leaves.append(Leaf(grad, param, states_of_leaf, scalars[row]))
-        for leaf, (after, increment) in zip(leaves, evaluate(blocks, leaves)):
+        for leaf, (after, increment) in zip(leaves, evaluate(transforms, leaves)):
             new_params.extend(jax.tree.leaves(optax.apply_updates(leaf.param, increment)))
             new_states.extend(entries.flatten(after).values())
     return new_params, new_states

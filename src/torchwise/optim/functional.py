@@ -47,7 +47,7 @@ def take_back(optimizer: "Optimizer", params: Any, state: Any) -> None:
 
 def _functional(optimizer: "Optimizer") -> tuple[list[Chain], Any, Any]:
     """Return the chain of each group, one transform for all, and the parameters as arrays."""
-    chains = [optimizer._chain(group) for group in optimizer.param_groups]
+    chains = [optimizer._recipe(group).chain for group in optimizer.param_groups]
     trees = [
         jax.tree.map(lambda leaf: leaf.data if isinstance(leaf, Parameter) else None, kept.tree)
         for kept in optimizer._collections

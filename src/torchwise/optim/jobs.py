@@ -1,6 +1,5 @@
 """One step of an optimizer: gathered for the engine, and put back when it is done."""
 
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -8,9 +7,9 @@ import numpy as np
 
 from torchwise.optim import engine
 from torchwise.optim.parameter import Parameter
+from torchwise.optim.recipe import Recipe
 from torchwise.transforms import entries
 from torchwise.transforms.chain import Chain
-from torchwise.transforms.transform import Transform
 
 State = dict[Parameter, dict[str, Any]]
 
@@ -54,32 +53,25 @@ class Job:
 
     def add(
         self,
-        transforms: tuple[Transform, ...],
+        recipe: Recipe,
         parameters: list[Parameter],
-        initial_entry: Callable[[Parameter], dict[str, Any]],
     ) -> None:
-        """Add a group's parameters.
-
-        Args:
-            transforms: of the group, with numbers for hyperparameters.
-            parameters: those that move.
-            initial_entry: the state of a parameter that has none.
-        """
-        names = entries.keys(transforms)
+        """Add those parameters of a group that move."""
+        names = recipe.names
         held = [self._state.get(parameter) or {} for parameter in parameters]
         fresh = [not all(name in entry for name in names) for entry in held]
         if any(fresh):
             held = [
-                {**initial_entry(parameter), **entry} if first else entry
+                {**initial_entry(recipe.chain, parameter), **entry} if first else entry
                 for parameter, entry, first in zip(parameters, held, fresh)
             ]
         saved = None
-        if entries.saves_step(transforms):
+        if recipe.saves_step:
             saved = [entry[entries.STEP] + np.float32(1) for entry in held]
             steps = list(map(int, saved))
         else:  # all that dampening has to know is whether a gradient is the first
             steps = [1 if first else 2 for first in fresh]
-        segment, numbers = engine.segment(transforms, steps)
+        segment, numbers = recipe.segment(steps)
         self.parameters += parameters
         self.plan = (*self.plan, segment)
         self._numbers += numbers

@@ -14,8 +14,9 @@ from torchwise.optim import engine, functional, saving
 from torchwise.optim.collection import Collection, is_groups, listed
 from torchwise.optim.groups import complete_group
 from torchwise.optim.hooks import Hooks, RemovableHandle, hooked, register
-from torchwise.optim.jobs import Job, initial_entry
+from torchwise.optim.jobs import Job
 from torchwise.optim.parameter import Parameter
+from torchwise.optim.recipe import Recipe
 from torchwise.transforms.chain import Chain
 
 Hook = Callable[..., Any]
@@ -71,12 +72,14 @@ class Optimizer(abc.ABC):
 
     # What a subclass says.
 
+    @staticmethod
     @abc.abstractmethod
-    def _check(self, group: dict[str, Any]) -> None:
+    def _check(group: dict[str, Any]) -> None:
         """Raise torch's errors for invalid hyperparameters."""
 
+    @staticmethod
     @abc.abstractmethod
-    def _build(self, group: dict[str, Any]) -> Chain:
+    def _build(group: dict[str, Any]) -> Chain:
         """Return the chain of a group, whose hyperparameters are numbers."""
 
     # Parameters and gradients.
@@ -309,23 +312,24 @@ class Optimizer(abc.ABC):
     def _parameters(self) -> list[Parameter]:
         return [parameter for group in self.param_groups for parameter in group["params"]]
 
-    def _chain(self, group: dict[str, Any]) -> Chain:
-        """Return the chain of a group, with arrays among its hyperparameters read as numbers."""
-        return self._build(
-            {
-                key: value.item() if isinstance(value, jax.Array | np.ndarray) else value
-                for key, value in group.items()
-                if key != "params"
-            }
+    def _recipe(self, group: dict[str, Any]) -> Recipe:
+        """Return a group's recipe, with arrays among its hyperparameters read as numbers."""
+        items = tuple(
+            (key, value.item() if isinstance(value, jax.Array | np.ndarray) else value)
+            for key, value in group.items()
+            if key not in ("params", "param_names")
         )
+        try:
+            return _recipe_of(type(self), items)
+        except TypeError:  # a key of the user's holds something that cannot be hashed
+            return Recipe(self._build(dict(items)))
 
     def _job(self, active: list[list[Parameter]]) -> Job:
         """Gather the parameters that move, group by group."""
         job = Job(self.state)
         for group, parameters in zip(self.param_groups, active):
             if parameters:
-                chain = self._chain(group)
-                job.add(chain.transforms, parameters, functools.partial(initial_entry, chain))
+                job.add(self._recipe(group), parameters)
         return job
 
     def _skeleton(self, differentiated: list[Parameter]) -> tuple[engine.Skeleton, list[Any]]:
@@ -344,3 +348,8 @@ class Optimizer(abc.ABC):
             else:
                 sources.append(engine.Static(leaf))
         return engine.Skeleton(treedef, tuple(sources)), given
+
+
+@functools.lru_cache(maxsize=256)  # most steps have the hyperparameters of the one before
+def _recipe_of(kind: type[Optimizer], items: tuple[tuple[str, Any], ...]) -> Recipe:
+    return Recipe(kind._build(dict(items)))

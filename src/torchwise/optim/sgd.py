@@ -77,8 +77,10 @@ class SGD(Optimizer):
         }
         super().__init__(params, defaults)
 
-    def _check(self, group: dict[str, Any]) -> None:
+    @staticmethod
+    def _check(group: dict[str, Any]) -> None:
         check_sgd(**group)
 
-    def _build(self, group: dict[str, Any]) -> Chain:
+    @staticmethod
+    def _build(group: dict[str, Any]) -> Chain:
         return build_sgd(**group)
