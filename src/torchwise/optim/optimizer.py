@@ -3,11 +3,10 @@
 import abc
 import functools
 from collections import OrderedDict, defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, final
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from torchwise.optim import engine, functional, saving
@@ -24,8 +23,8 @@ Hook = Callable[..., Any]
 class Optimizer(abc.ABC):
     """torch's Optimizer over JAX arrays: groups, hooks, state dicts around a functional chain.
 
-    A subclass says which hyperparameters are valid (`_check`) and which chain they mean (`_build`);
-    all arithmetic is in that chain.
+    A subclass says which hyperparameters are valid (`_check`), which chain they mean (`_build`) and
+    where gradients are between `backward` and `step`; all arithmetic is in that chain.
 
     Args:
         params: a pytree of arrays, an iterable of arrays, of `(name, array)` or of `Parameter`, or
@@ -41,7 +40,6 @@ class Optimizer(abc.ABC):
         TypeError, ValueError: as torch does, for what cannot be optimized.
     """
 
-    _state_keys: ClassVar[tuple[str, ...]]
     _added_later: ClassVar[dict[str, Any]]  # group keys that state dicts of old versions lack
 
     def __init__(self, params: Any, defaults: dict[str, Any]) -> None:
@@ -79,7 +77,23 @@ class Optimizer(abc.ABC):
     def _build(self, group: dict[str, Any]) -> Chain:
         """Return the chain of a group, whose hyperparameters are numbers."""
 
-    # Parameters and gradients.
+    @abc.abstractmethod
+    def _memory(self) -> Chain:
+        """Return the blocks whose state a parameter may have, used by its group or not."""
+
+    @abc.abstractmethod
+    def zero_grad(self) -> None:
+        """Forget the gradients."""
+
+    @abc.abstractmethod
+    def backward(self, loss_fn: Callable[..., Any], *args: Any, has_aux: bool = False) -> Any:
+        """Compute the gradients of `loss_fn(optimizer.params, *args)`."""
+
+    @abc.abstractmethod
+    def step(self) -> Any:
+        """Update every parameter that has a gradient."""
+
+    # Parameters.
 
     @property
     def params(self) -> Any:
@@ -110,62 +124,7 @@ class Optimizer(abc.ABC):
         self._collections.append(collection)
         self.param_groups.append(group)
 
-    @final
-    def zero_grad(self, set_to_none: bool = True) -> None:
-        """Forget the gradients, or with `set_to_none=False` fill them with zeros."""
-        for parameter in self._parameters():
-            if parameter.grad is not None:
-                parameter.grad = None if set_to_none else jnp.zeros_like(parameter.grad)
-
-    @final
-    def backward(self, loss_fn: Callable[..., Any], *args: Any, has_aux: bool = False) -> Any:
-        """Add the gradients of `loss_fn(optimizer.params, *args)` to `.grad`, jitted.
-
-        Args:
-            loss_fn: a function, the same object at every call, or it is compiled again.
-            *args: pytrees of arrays.
-            has_aux: whether `loss_fn` returns `(loss, aux)`.
-
-        Returns:
-            What `loss_fn` returns.
-        """
-        active = [one for one in self._parameters() if one.requires_grad]
-        skeleton, given = self._skeleton(active)
-        data = [parameter.data for parameter in active]
-        out, grads = engine.value_and_grad(loss_fn, has_aux, skeleton, data, given, args)
-        old = [parameter.grad for parameter in active]
-        if any(grad is not None for grad in old):
-            held = [grad for grad in old if grad is not None]
-            fresh = [new for grad, new in zip(old, grads) if grad is not None]
-            sums = iter(engine.add(held, fresh))
-            grads = [new if grad is None else next(sums) for grad, new in zip(old, grads)]
-        for parameter, grad in zip(active, grads):
-            parameter.grad = grad
-        return out
-
     # Steps.
-
-    @hooked
-    def step(self, closure: Callable[[], Any] | None = None) -> Any:
-        """Update every parameter that has a gradient, in one compiled program.
-
-        Args:
-            closure: computes gradients and the loss; called before the update.
-
-        Returns:
-            What the closure returned, or None.
-        """
-        loss = None if closure is None else closure()
-        active = [
-            [parameter for parameter in group["params"] if parameter.grad is not None]
-            for group in self.param_groups
-        ]
-        job = self._job(active)
-        if job.parameters:
-            grads = [parameter._grad for parameter in job.parameters]
-            new = engine.update(job.plan, *job.donated(), grads, job.numbers)
-            job.commit(*new)
-        return loss
 
     @hooked
     def train_step(self, loss_fn: Callable[..., Any], *args: Any, has_aux: bool = False) -> Any:
@@ -327,6 +286,28 @@ class Optimizer(abc.ABC):
                 chain = self._chain(group)
                 job.add(chain.transforms, parameters, functools.partial(initial_entry, chain))
         return job
+
+    def _gradients(
+        self, loss_fn: Callable[..., Any], args: tuple[Any, ...], has_aux: bool
+    ) -> tuple[Any, dict[Parameter, jax.Array]]:
+        """Return what the loss function returns, and the gradients of what requires them."""
+        active = [one for one in self._parameters() if one.requires_grad]
+        skeleton, given = self._skeleton(active)
+        data = [parameter.data for parameter in active]
+        out, grads = engine.value_and_grad(loss_fn, has_aux, skeleton, data, given, args)
+        return out, dict(zip(active, grads))
+
+    def _update(self, gradients: Mapping[Parameter, jax.Array]) -> None:
+        """Update the parameters that have gradients, in one compiled program."""
+        job = self._job(
+            [
+                [parameter for parameter in group["params"] if parameter in gradients]
+                for group in self.param_groups
+            ]
+        )
+        if job.parameters:
+            grads = [gradients[parameter] for parameter in job.parameters]
+            job.commit(*engine.update(job.plan, *job.donated(), grads, job.numbers))
 
     def _skeleton(self, differentiated: list[Parameter]) -> tuple[engine.Skeleton, list[Any]]:
         """Return how to rebuild `params` when compiled, and the arrays that are as they are."""
