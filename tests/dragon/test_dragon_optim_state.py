@@ -98,6 +98,15 @@ def test_a_state_with_and_one_without_correction_are_not_mixed(saved, live):
     assert not target.state
 
 
+def test_a_rate_that_is_no_scalar_is_refused():
+    optimizer = build(KINDS[1])
+    run(optimizer, 1, 2)
+    saved = optimizer.state_dict()
+    saved["state"][2]["last_lr"] = jnp.ones(SIZE)
+    with pytest.raises(ValueError, match=r"2: 'last_lr' has shape \(17,\), a scalar is wanted$"):
+        optimizer.load_state_dict(saved)
+
+
 def test_torchs_state_is_refused():
     weight = torch.nn.Parameter(torch.ones(SIZE))
     theirs = torch.optim.SGD([weight], lr=0.1, momentum=0.9)
@@ -175,7 +184,7 @@ def test_converted_buffers_go_on_as_torchs(nesterov):
             ours.step()
         magnitude = np.maximum(magnitude, np.abs(weight.detach().numpy()))
     # each of ten steps rounds a few numbers that are no larger than the parameter has been
-    assert ulps(np.asarray(one.data), weight.detach().numpy(), magnitude) <= 4
+    assert ulps(np.asarray(one.data), weight.detach().numpy(), magnitude) <= 3
 
 
 def test_multipliers_and_rates_may_be_arrays():

@@ -55,14 +55,15 @@ def from_dict(
         owners.update(zip(saved["params"], matched))
         problems += mismatches + _group_problems(optimizer, index, group)
         groups.append(group)
+    known_state = functools.cache(functools.partial(_known_state, optimizer._memory()))
     state: defaultdict[Parameter, dict[str, Any]] = defaultdict(dict)
     for identity, entry in state_dict["state"].items():
         if identity not in owners:
             problems.append(f"state of {identity!r}, which no group has")
             continue
         parameter, label = owners[identity]
-        known = _known_state(optimizer._memory(), parameter)
-        loaded, mismatches = _load_entry(label, entry, parameter, known)
+        known = known_state(parameter.shape, parameter.dtype)
+        loaded, mismatches = _load_entry(label, entry, known)
         problems += mismatches
         if loaded:
             state[parameter] = loaded
@@ -94,7 +95,7 @@ def _match(
 
 
 def _load_entry(
-    label: str, saved: dict[str, Any], parameter: Parameter, known: dict[str, Any]
+    label: str, saved: dict[str, Any], known: dict[str, Any]
 ) -> tuple[dict[str, Any], list[str]]:
     """Return a parameter's state in its own type, and what is wrong with the saved one."""
     # An old version's `momentum_buffer: None` is no state.
@@ -118,10 +119,10 @@ def _load_entry(
     return loaded, problems
 
 
-def _known_state(memory: Chain, parameter: Parameter) -> dict[str, Any]:
-    """Return the shapes and types of all state that a parameter may have."""
+def _known_state(memory: Chain, shape: tuple[int, ...], dtype: np.dtype) -> dict[str, Any]:
+    """Return the shapes and types of all state that such a parameter may have."""
     initial = functools.partial(entries.initial, memory.transforms)
-    known = jax.eval_shape(initial, jax.ShapeDtypeStruct(parameter.shape, parameter.dtype))
+    known = jax.eval_shape(initial, jax.ShapeDtypeStruct(shape, dtype))
     counts = entries.saves_step(memory.transforms)
     return {entries.STEP: jax.ShapeDtypeStruct((), np.float32), **known} if counts else known
 
