@@ -1,5 +1,6 @@
 """torch.optim's stateful face: optimizers that hold parameters and call the pure transforms."""
 
+from torchwise.optim import dragon
 from torchwise.optim.adagrad import Adagrad
 from torchwise.optim.hooks import (
     RemovableHandle,
@@ -16,6 +17,7 @@ __all__ = [
     "Optimizer",
     "Parameter",
     "RemovableHandle",
+    "dragon",
     "register_optimizer_step_post_hook",
     "register_optimizer_step_pre_hook",
 ]

@@ -3,12 +3,13 @@
 from typing import Any, ClassVar
 
 from torchwise.optim.jobs import initial_entry
-from torchwise.optim.optimizer import Optimizer
+from torchwise.optim.torch_optimizer import TorchOptimizer
 from torchwise.optimizers.adagrad import build_adagrad, check_adagrad
+from torchwise.transforms.adagrad_scaling import scale_by_adagrad
 from torchwise.transforms.chain import Chain
 
 
-class Adagrad(Optimizer):
+class Adagrad(TorchOptimizer):
     """Adagrad with torch's signature.
 
     `foreach` and `fused` choose between implementations in torch; here they are kept in groups and
@@ -41,7 +42,6 @@ class Adagrad(Optimizer):
         Array([0.5, 0.5], dtype=float32)
     """
 
-    _state_keys: ClassVar[tuple[str, ...]] = ("step", "sum")
     _added_later: ClassVar[dict[str, Any]] = {
         "foreach": None,
         "maximize": False,
@@ -79,10 +79,11 @@ class Adagrad(Optimizer):
             for parameter in group["params"]:
                 self.state[parameter] = initial_entry(self._recipe(group).chain, parameter)
 
-    @staticmethod
-    def _check(group: dict[str, Any]) -> None:
+    def _check(self, group: dict[str, Any]) -> None:
         check_adagrad(**group)
 
-    @staticmethod
-    def _build(group: dict[str, Any]) -> Chain:
+    def _build(self, group: dict[str, Any]) -> Chain:
         return build_adagrad(**group)
+
+    def _memory(self) -> Chain:
+        return scale_by_adagrad()

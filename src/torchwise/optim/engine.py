@@ -6,13 +6,14 @@ a changed learning rate is other data and not another program.
 
 import functools
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
 
+from torchwise.optim.parameter import Parameter
 from torchwise.transforms import entries
 from torchwise.transforms.evaluation import Leaf, evaluate
 from torchwise.transforms.transform import Transform
@@ -157,9 +158,16 @@ def train(
     return out, *update(plan, params, states, grads, numbers)
 
 
+def add(
+    old: Mapping[Parameter, jax.Array], new: Mapping[Parameter, jax.Array]
+) -> dict[Parameter, jax.Array]:
+    """Return the sums of two sets of gradients of the same parameters."""
+    sums = _add([*old.values()], [new[parameter] for parameter in old]) if old else []
+    return dict(zip(old, sums))
+
+
 @jax.jit
-def add(old: list[jax.Array], new: list[jax.Array]) -> list[jax.Array]:
-    """Return the sums of two lists of gradients."""
+def _add(old: list[jax.Array], new: list[jax.Array]) -> list[jax.Array]:
     return [a + b for a, b in zip(old, new)]
 
 

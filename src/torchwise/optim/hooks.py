@@ -7,7 +7,8 @@ from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any
 
-Hooks = OrderedDict[int, Callable[..., Any]]
+Hook = Callable[..., Any]
+Hooks = OrderedDict[int, Hook]
 
 _next_id = itertools.count()
 
@@ -101,3 +102,43 @@ def hooked(step: Callable[..., Any]) -> Callable[..., Any]:
         return out
 
     return wrapper
+
+
+class Hooked:
+    """What has torch's hooks around steps and state dicts."""
+
+    def _reset_hooks(self) -> None:
+        self._step_pre_hooks: Hooks = OrderedDict()
+        self._step_post_hooks: Hooks = OrderedDict()
+        self._state_dict_pre_hooks: Hooks = OrderedDict()
+        self._state_dict_post_hooks: Hooks = OrderedDict()
+        self._load_state_dict_pre_hooks: Hooks = OrderedDict()
+        self._load_state_dict_post_hooks: Hooks = OrderedDict()
+
+    def register_step_pre_hook(self, hook: Hook) -> RemovableHandle:
+        """Run `hook(optimizer, args, kwargs)` before each step; it may return new ones of both."""
+        return register(self._step_pre_hooks, hook)
+
+    def register_step_post_hook(self, hook: Hook) -> RemovableHandle:
+        """Run `hook(optimizer, args, kwargs)` after each step."""
+        return register(self._step_post_hooks, hook)
+
+    def register_state_dict_pre_hook(self, hook: Hook, prepend: bool = False) -> RemovableHandle:
+        """Run `hook(optimizer)` before `state_dict`."""
+        return register(self._state_dict_pre_hooks, hook, prepend)
+
+    def register_state_dict_post_hook(self, hook: Hook, prepend: bool = False) -> RemovableHandle:
+        """Run `hook(optimizer, state_dict)` after `state_dict`; its result replaces the dict."""
+        return register(self._state_dict_post_hooks, hook, prepend)
+
+    def register_load_state_dict_pre_hook(
+        self, hook: Hook, prepend: bool = False
+    ) -> RemovableHandle:
+        """Run `hook(optimizer, state_dict)` before loading; what it returns replaces the dict."""
+        return register(self._load_state_dict_pre_hooks, hook, prepend)
+
+    def register_load_state_dict_post_hook(
+        self, hook: Hook, prepend: bool = False
+    ) -> RemovableHandle:
+        """Run `hook(optimizer)` after loading."""
+        return register(self._load_state_dict_post_hooks, hook, prepend)

@@ -1,32 +1,30 @@
 """The base of the stateful optimizers: it holds parameters, groups and state, and calls."""
 
 import abc
-import functools
-from collections import OrderedDict, defaultdict
-from collections.abc import Callable
+from collections import defaultdict
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, final
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from torchwise.optim import engine, functional, saving
 from torchwise.optim.collection import Collection, is_groups, listed
 from torchwise.optim.groups import complete_group
-from torchwise.optim.hooks import Hooks, RemovableHandle, hooked, register
+from torchwise.optim.hooks import Hooked, hooked
 from torchwise.optim.jobs import Job
 from torchwise.optim.parameter import Parameter
 from torchwise.optim.recipe import Recipe
 from torchwise.transforms.chain import Chain
 
-Hook = Callable[..., Any]
+_KEPT_RECIPES = 64
 
 
-class Optimizer(abc.ABC):
+class Optimizer(Hooked, abc.ABC):
     """torch's Optimizer over JAX arrays: groups, hooks, state dicts around a functional chain.
 
-    A subclass says which hyperparameters are valid (`_check`) and which chain they mean (`_build`);
-    all arithmetic is in that chain.
+    A subclass says which hyperparameters are valid (`_check`), which chain they mean (`_build`) and
+    where gradients are between `backward` and `step`; all arithmetic is in that chain.
 
     Args:
         params: a pytree of arrays, an iterable of arrays, of `(name, array)` or of `Parameter`, or
@@ -42,7 +40,6 @@ class Optimizer(abc.ABC):
         TypeError, ValueError: as torch does, for what cannot be optimized.
     """
 
-    _state_keys: ClassVar[tuple[str, ...]]
     _added_later: ClassVar[dict[str, Any]]  # group keys that state dicts of old versions lack
 
     def __init__(self, params: Any, defaults: dict[str, Any]) -> None:
@@ -50,6 +47,7 @@ class Optimizer(abc.ABC):
         self.param_groups: list[dict[str, Any]] = []
         self.state: defaultdict[Parameter, dict[str, Any]] = defaultdict(dict)
         self._collections: list[Collection] = []
+        self._recipes: dict[str, Recipe] = {}
         self._reset_hooks()
         if isinstance(params, Parameter | jax.Array | np.ndarray):
             raise TypeError(
@@ -72,17 +70,31 @@ class Optimizer(abc.ABC):
 
     # What a subclass says.
 
-    @staticmethod
     @abc.abstractmethod
-    def _check(group: dict[str, Any]) -> None:
+    def _check(self, group: dict[str, Any]) -> None:
         """Raise torch's errors for invalid hyperparameters."""
 
-    @staticmethod
     @abc.abstractmethod
-    def _build(group: dict[str, Any]) -> Chain:
+    def _build(self, group: dict[str, Any]) -> Chain:
         """Return the chain of a group, whose hyperparameters are numbers."""
 
-    # Parameters and gradients.
+    @abc.abstractmethod
+    def _memory(self) -> Chain:
+        """Return the blocks whose state a parameter may have, used by its group or not."""
+
+    @abc.abstractmethod
+    def zero_grad(self) -> None:
+        """Forget the gradients."""
+
+    @abc.abstractmethod
+    def backward(self, loss_fn: Callable[..., Any], *args: Any, has_aux: bool = False) -> Any:
+        """Compute the gradients of `loss_fn(optimizer.params, *args)`."""
+
+    @abc.abstractmethod
+    def step(self) -> Any:
+        """Update every parameter that has a gradient."""
+
+    # Parameters.
 
     @property
     def params(self) -> Any:
@@ -113,62 +125,7 @@ class Optimizer(abc.ABC):
         self._collections.append(collection)
         self.param_groups.append(group)
 
-    @final
-    def zero_grad(self, set_to_none: bool = True) -> None:
-        """Forget the gradients, or with `set_to_none=False` fill them with zeros."""
-        for parameter in self._parameters():
-            if parameter.grad is not None:
-                parameter.grad = None if set_to_none else jnp.zeros_like(parameter.grad)
-
-    @final
-    def backward(self, loss_fn: Callable[..., Any], *args: Any, has_aux: bool = False) -> Any:
-        """Add the gradients of `loss_fn(optimizer.params, *args)` to `.grad`, jitted.
-
-        Args:
-            loss_fn: a function, the same object at every call, or it is compiled again.
-            *args: pytrees of arrays.
-            has_aux: whether `loss_fn` returns `(loss, aux)`.
-
-        Returns:
-            What `loss_fn` returns.
-        """
-        active = [one for one in self._parameters() if one.requires_grad]
-        skeleton, given = self._skeleton(active)
-        data = [parameter.data for parameter in active]
-        out, grads = engine.value_and_grad(loss_fn, has_aux, skeleton, data, given, args)
-        old = [parameter.grad for parameter in active]
-        if any(grad is not None for grad in old):
-            held = [grad for grad in old if grad is not None]
-            fresh = [new for grad, new in zip(old, grads) if grad is not None]
-            sums = iter(engine.add(held, fresh))
-            grads = [new if grad is None else next(sums) for grad, new in zip(old, grads)]
-        for parameter, grad in zip(active, grads):
-            parameter.grad = grad
-        return out
-
     # Steps.
-
-    @hooked
-    def step(self, closure: Callable[[], Any] | None = None) -> Any:
-        """Update every parameter that has a gradient, in one compiled program.
-
-        Args:
-            closure: computes gradients and the loss; called before the update.
-
-        Returns:
-            What the closure returned, or None.
-        """
-        loss = None if closure is None else closure()
-        active = [
-            [parameter for parameter in group["params"] if parameter.grad is not None]
-            for group in self.param_groups
-        ]
-        job = self._job(active)
-        if job.parameters:
-            grads = [parameter._grad for parameter in job.parameters]
-            new = engine.update(job.plan, *job.donated(), grads, job.numbers)
-            job.commit(*new)
-        return loss
 
     @hooked
     def train_step(self, loss_fn: Callable[..., Any], *args: Any, has_aux: bool = False) -> Any:
@@ -253,36 +210,6 @@ class Optimizer(abc.ABC):
         for hook in self._load_state_dict_post_hooks.values():
             hook(self)
 
-    # Hooks.
-
-    def register_step_pre_hook(self, hook: Hook) -> RemovableHandle:
-        """Run `hook(optimizer, args, kwargs)` before each step; it may return new ones of both."""
-        return register(self._step_pre_hooks, hook)
-
-    def register_step_post_hook(self, hook: Hook) -> RemovableHandle:
-        """Run `hook(optimizer, args, kwargs)` after each step."""
-        return register(self._step_post_hooks, hook)
-
-    def register_state_dict_pre_hook(self, hook: Hook, prepend: bool = False) -> RemovableHandle:
-        """Run `hook(optimizer)` before `state_dict`."""
-        return register(self._state_dict_pre_hooks, hook, prepend)
-
-    def register_state_dict_post_hook(self, hook: Hook, prepend: bool = False) -> RemovableHandle:
-        """Run `hook(optimizer, state_dict)` after `state_dict`; its result replaces the dict."""
-        return register(self._state_dict_post_hooks, hook, prepend)
-
-    def register_load_state_dict_pre_hook(
-        self, hook: Hook, prepend: bool = False
-    ) -> RemovableHandle:
-        """Run `hook(optimizer, state_dict)` before loading; what it returns replaces the dict."""
-        return register(self._load_state_dict_pre_hooks, hook, prepend)
-
-    def register_load_state_dict_post_hook(
-        self, hook: Hook, prepend: bool = False
-    ) -> RemovableHandle:
-        """Run `hook(optimizer)` after loading."""
-        return register(self._load_state_dict_post_hooks, hook, prepend)
-
     # Copies.
 
     def __repr__(self) -> str:
@@ -293,21 +220,14 @@ class Optimizer(abc.ABC):
         return "\n".join([*lines, ")"])
 
     def __getstate__(self) -> dict[str, Any]:  # like torch, without hooks
-        return {key: value for key, value in vars(self).items() if not key.endswith("_hooks")}
+        kept = {key: value for key, value in vars(self).items() if not key.endswith("_hooks")}
+        return {**kept, "_recipes": {}}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         vars(self).update(state)
         self._reset_hooks()
 
     # Inside.
-
-    def _reset_hooks(self) -> None:
-        self._step_pre_hooks: Hooks = OrderedDict()
-        self._step_post_hooks: Hooks = OrderedDict()
-        self._state_dict_pre_hooks: Hooks = OrderedDict()
-        self._state_dict_post_hooks: Hooks = OrderedDict()
-        self._load_state_dict_pre_hooks: Hooks = OrderedDict()
-        self._load_state_dict_post_hooks: Hooks = OrderedDict()
 
     def _parameters(self) -> list[Parameter]:
         return [parameter for group in self.param_groups for parameter in group["params"]]
@@ -319,10 +239,13 @@ class Optimizer(abc.ABC):
             for key, value in group.items()
             if key not in ("params", "param_names")
         )
-        try:
-            return _recipe_of(type(self), items)
-        except TypeError:  # a key of the user's holds something that cannot be hashed
-            return Recipe(self._build(dict(items)))
+        # Most steps have the hyperparameters of the one before, or of one not long ago.
+        key = repr(items)
+        if key not in self._recipes:
+            if len(self._recipes) >= _KEPT_RECIPES:
+                self._recipes.clear()
+            self._recipes[key] = Recipe(self._build(dict(items)))
+        return self._recipes[key]
 
     def _job(self, active: list[list[Parameter]]) -> Job:
         """Gather the parameters that move, group by group."""
@@ -331,6 +254,28 @@ class Optimizer(abc.ABC):
             if parameters:
                 job.add(self._recipe(group), parameters)
         return job
+
+    def _gradients(
+        self, loss_fn: Callable[..., Any], args: tuple[Any, ...], has_aux: bool
+    ) -> tuple[Any, dict[Parameter, jax.Array]]:
+        """Return what the loss function returns, and the gradients of what requires them."""
+        active = [one for one in self._parameters() if one.requires_grad]
+        skeleton, given = self._skeleton(active)
+        data = [parameter.data for parameter in active]
+        out, grads = engine.value_and_grad(loss_fn, has_aux, skeleton, data, given, args)
+        return out, dict(zip(active, grads))
+
+    def _update(self, gradients: Mapping[Parameter, jax.Array]) -> None:
+        """Update the parameters that have gradients, in one compiled program."""
+        job = self._job(
+            [
+                [parameter for parameter in group["params"] if parameter in gradients]
+                for group in self.param_groups
+            ]
+        )
+        if job.parameters:
+            grads = [gradients[parameter] for parameter in job.parameters]
+            job.commit(*engine.update(job.plan, *job.donated(), grads, job.numbers))
 
     def _skeleton(self, differentiated: list[Parameter]) -> tuple[engine.Skeleton, list[Any]]:
         """Return how to rebuild `params` when compiled, and the arrays that are as they are."""
@@ -348,8 +293,3 @@ class Optimizer(abc.ABC):
             else:
                 sources.append(engine.Static(leaf))
         return engine.Skeleton(treedef, tuple(sources)), given
-
-
-@functools.lru_cache(maxsize=256)  # most steps have the hyperparameters of the one before
-def _recipe_of(kind: type[Optimizer], items: tuple[tuple[str, Any], ...]) -> Recipe:
-    return Recipe(kind._build(dict(items)))

@@ -1,5 +1,6 @@
 """State dicts of the stateful face: everything is checked first, then handed over at once."""
 
+import functools
 from collections import defaultdict
 from typing import TYPE_CHECKING, Any
 
@@ -9,6 +10,7 @@ import numpy as np
 
 from torchwise.optim.parameter import Parameter
 from torchwise.transforms import entries
+from torchwise.transforms.chain import Chain
 
 if TYPE_CHECKING:
     from torchwise.optim.optimizer import Optimizer
@@ -53,13 +55,15 @@ def from_dict(
         owners.update(zip(saved["params"], matched))
         problems += mismatches + _group_problems(optimizer, index, group)
         groups.append(group)
+    known_state = functools.cache(functools.partial(_known_state, optimizer._memory()))
     state: defaultdict[Parameter, dict[str, Any]] = defaultdict(dict)
     for identity, entry in state_dict["state"].items():
         if identity not in owners:
             problems.append(f"state of {identity!r}, which no group has")
             continue
         parameter, label = owners[identity]
-        loaded, mismatches = _load_entry(label, entry, parameter, optimizer._state_keys)
+        known = known_state(parameter.shape, parameter.dtype)
+        loaded, mismatches = _load_entry(label, entry, known)
         problems += mismatches
         if loaded:
             state[parameter] = loaded
@@ -91,7 +95,7 @@ def _match(
 
 
 def _load_entry(
-    label: str, saved: dict[str, Any], parameter: Parameter, known: tuple[str, ...]
+    label: str, saved: dict[str, Any], known: dict[str, Any]
 ) -> tuple[dict[str, Any], list[str]]:
     """Return a parameter's state in its own type, and what is wrong with the saved one."""
     # An old version's `momentum_buffer: None` is no state.
@@ -100,22 +104,27 @@ def _load_entry(
         return {}, []
     problems = [f"{label}: unexpected state {key!r}" for key in entry if key not in known]
     loaded: dict[str, Any] = {}
-    for key in known:
+    for key, like in known.items():
         if key not in entry:
             problems.append(f"{label}: missing state {key!r}")
             continue
         value = _array(entry[key])
-        wanted = () if key == entries.STEP else parameter.shape
-        if value.shape != wanted:
-            holder = (
-                "torch's steps are scalars" if key == entries.STEP else f"the parameter {wanted}"
-            )
+        if value.shape != like.shape:
+            holder = "a scalar is wanted" if not like.shape else f"the parameter {like.shape}"
             problems.append(f"{label}: {key!r} has shape {value.shape}, {holder}")
         elif key == entries.STEP:
             loaded[key] = np.float32(value)
         else:
-            loaded[key] = jnp.array(value, parameter.dtype)
+            loaded[key] = jnp.array(value, like.dtype)
     return loaded, problems
+
+
+def _known_state(memory: Chain, shape: tuple[int, ...], dtype: np.dtype) -> dict[str, Any]:
+    """Return the shapes and types of all state that such a parameter may have."""
+    initial = functools.partial(entries.initial, memory.transforms)
+    known = jax.eval_shape(initial, jax.ShapeDtypeStruct(shape, dtype))
+    counts = entries.saves_step(memory.transforms)
+    return {entries.STEP: jax.ShapeDtypeStruct((), np.float32), **known} if counts else known
 
 
 def _merged(
@@ -138,7 +147,7 @@ def _group_problems(optimizer: "Optimizer", index: int, group: dict[str, Any]) -
     if missing:
         return [f"group {index}: missing {key!r}" for key in missing]
     try:
-        optimizer._check(group)
+        optimizer._check({key: value for key, value in group.items() if key != "params"})
     except (TypeError, ValueError) as error:
         return [f"group {index}: {error}"]
     return []

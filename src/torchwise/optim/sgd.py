@@ -2,12 +2,13 @@
 
 from typing import Any, ClassVar
 
-from torchwise.optim.optimizer import Optimizer
+from torchwise.optim.torch_optimizer import TorchOptimizer
 from torchwise.optimizers.sgd import build_sgd, check_sgd
 from torchwise.transforms.chain import Chain
+from torchwise.transforms.momentum import trace
 
 
-class SGD(Optimizer):
+class SGD(TorchOptimizer):
     """Stochastic gradient descent with torch's signature.
 
     `foreach` and `fused` choose between implementations in torch; here they are kept in groups and
@@ -41,7 +42,6 @@ class SGD(Optimizer):
         Array([0., 0.], dtype=float32)
     """
 
-    _state_keys: ClassVar[tuple[str, ...]] = ("momentum_buffer",)
     _added_later: ClassVar[dict[str, Any]] = {
         "nesterov": False,
         "maximize": False,
@@ -77,10 +77,11 @@ class SGD(Optimizer):
         }
         super().__init__(params, defaults)
 
-    @staticmethod
-    def _check(group: dict[str, Any]) -> None:
+    def _check(self, group: dict[str, Any]) -> None:
         check_sgd(**group)
 
-    @staticmethod
-    def _build(group: dict[str, Any]) -> Chain:
+    def _build(self, group: dict[str, Any]) -> Chain:
         return build_sgd(**group)
+
+    def _memory(self) -> Chain:
+        return trace(1.0)
