@@ -147,3 +147,11 @@ def test_help_names_every_option(capsys):
     output = capsys.readouterr().out
     for option in ("--epochs", "--seed", "--figure", "--compare-torch"):
         assert option in output
+
+
+def test_stateful_reaches_the_same_parameters(tmp_path, capsys):
+    demo.main(["--epochs", "3", "--stateful", "--figure", str(tmp_path / "digits.png")])
+    output = capsys.readouterr().out
+    assert output.count("torchwise.optim ") >= 2
+    for name in ("sgd", "adagrad"):
+        assert f"{name}: torchwise.optim reaches the parameters of torchwise to the bit" in output

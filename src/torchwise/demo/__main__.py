@@ -24,7 +24,12 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     from torchwise.demo import experiment, figure, report
 
-    outcomes = experiment.run(arguments.epochs, arguments.seed, arguments.compare_torch)
+    outcomes = experiment.run(
+        arguments.epochs,
+        arguments.seed,
+        stateful=arguments.stateful,
+        compare_torch=arguments.compare_torch,
+    )
     figure.draw(outcomes, arguments.figure)
     print(report.text(outcomes))
     print(f"Figure: {arguments.figure}")
@@ -54,6 +59,12 @@ def _parser() -> argparse.ArgumentParser:
         default=Path("digits.png"),
         metavar="PATH",
         help="where the PNG goes (default: digits.png)",
+    )
+    parser.add_argument(
+        "--stateful",
+        action="store_true",
+        help="also train through torchwise.optim, the stateful face, from the same weights on the "
+        "same batches; report how far its parameters are from those of the pure transforms",
     )
     parser.add_argument(
         "--compare-torch",

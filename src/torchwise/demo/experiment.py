@@ -11,9 +11,11 @@ from tqdm import tqdm
 import torchwise
 from torchwise.demo import data, network
 from torchwise.demo.jax_side import JaxTrainer
+from torchwise.demo.stateful_side import StatefulTrainer
 from torchwise.demo.training import History, Trainer, train
 
 TORCHWISE = "torchwise"
+STATEFUL = "torchwise.optim"
 TORCH = "torch"
 _TRANSPLANTED = "torchwise on torch's gradients"
 
@@ -45,12 +47,15 @@ class Outcome(NamedTuple):
     transplanted: History | None
 
 
-def run(epochs: int, seed: int, compare_torch: bool) -> dict[str, Outcome]:
+def run(
+    epochs: int, seed: int, *, stateful: bool = False, compare_torch: bool = False
+) -> dict[str, Outcome]:
     """Train with each recipe in each library; all see the same weights and batches.
 
     Args:
         epochs: passes over the training images.
         seed: of the initial weights and of the batches.
+        stateful: train through the stateful face as well.
         compare_torch: train in torch as well, and everything on the CPU.
 
     Returns:
@@ -58,14 +63,14 @@ def run(epochs: int, seed: int, compare_torch: bool) -> dict[str, Outcome]:
     """
     digits = data.load()
     params = network.initialize(seed)
-    trainings = len(RECIPES) * (3 if compare_torch else 1)
+    trainings = len(RECIPES) * (1 + stateful + 2 * compare_torch)
     steps = trainings * epochs * data.batches_per_epoch(digits.train)
     outcomes = {}
     setting = _comparable() if compare_torch else contextlib.nullcontext()
     with setting, tqdm(total=steps, unit="step") as bar:
         for name in RECIPES:
             histories = {}
-            for library, trainer in _trainers(name, params, compare_torch).items():
+            for library, trainer in _trainers(name, params, stateful, compare_torch).items():
                 bar.set_description(f"{name}, {library}")
                 histories[library] = train(trainer, digits, epochs, seed, advance=bar.update)
             outcomes[name] = Outcome(histories, histories.pop(_TRANSPLANTED, None))
@@ -80,10 +85,14 @@ def _comparable() -> Iterator[None]:
         yield
 
 
-def _trainers(name: str, params: network.ParamsOnHost, compare_torch: bool) -> dict[str, Trainer]:
+def _trainers(
+    name: str, params: network.ParamsOnHost, stateful: bool, compare_torch: bool
+) -> dict[str, Trainer]:
     optimizer, hyperparameters = RECIPES[name]
     transform = optimizer(**hyperparameters)
     trainers: dict[str, Trainer] = {TORCHWISE: JaxTrainer(transform, params)}
+    if stateful:
+        trainers[STATEFUL] = StatefulTrainer(name, hyperparameters, params)
     if compare_torch:
         from torchwise.demo import torch_side
 

@@ -8,11 +8,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from torchwise.demo.experiment import TORCH, Outcome
+from torchwise.demo.experiment import STATEFUL, TORCH, Outcome
 from torchwise.demo.training import differences
 
 _COLORS = {"sgd": "#0072b2", "adagrad": "#d55e00"}  # told apart by colour-blind readers as well
 _STYLE = {"linewidth": 2, "marker": "o", "markersize": 4}
+_STATEFUL_STYLE = {"linewidth": 1.5, "linestyle": "--", "color": "#f0e442", "zorder": 3}
 _TORCH_STYLE = {"linewidth": 2, "linestyle": ":", "color": "black", "zorder": 3}
 _DPI = 150
 
@@ -32,8 +33,7 @@ def draw(outcomes: Mapping[str, Outcome], path: Path) -> None:
 def _draw_losses(axes: Axes, outcomes: Mapping[str, Outcome]) -> None:
     for name, outcome in outcomes.items():
         for library, history in outcome.histories.items():
-            style = _TORCH_STYLE if library == TORCH else {**_STYLE, "color": _COLORS[name]}
-            _draw_by_epoch(axes, history.losses, f"{library} {name}", style)
+            _draw_by_epoch(axes, history.losses, f"{library} {name}", _style(name, library))
     axes.set_ylabel("mean cross entropy of the epoch (nats)")
     _finish(axes, "Training loss on the digits")
 
@@ -43,10 +43,15 @@ def _draw_differences(axes: Axes, outcomes: Mapping[str, Outcome]) -> None:
         for library, history in outcome.histories.items():
             if library != TORCH:
                 distances = differences(history, outcome.histories[TORCH])
-                style = {**_STYLE, "color": _COLORS[name]}
-                _draw_by_epoch(axes, distances, f"{library} {name}", style)
+                _draw_by_epoch(axes, distances, f"{library} {name}", _style(name, library))
     axes.set_ylabel("largest absolute difference of a parameter")
     _finish(axes, "Difference from torch after each epoch")
+
+
+def _style(name: str, library: str) -> dict[str, Any]:
+    """Curves of one optimizer may coincide: each library's line leaves the one below visible."""
+    by_library = {TORCH: _TORCH_STYLE, STATEFUL: _STATEFUL_STYLE}
+    return by_library.get(library, {**_STYLE, "color": _COLORS[name]})
 
 
 def _draw_by_epoch(axes: Axes, values: Sequence[float], label: str, style: dict[str, Any]) -> None:

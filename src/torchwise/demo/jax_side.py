@@ -1,7 +1,7 @@
 """The training in JAX: loss, gradient, update and apply in one compiled program."""
 
 import functools
-from typing import Any
+from typing import Any, SupportsFloat
 
 import jax
 import jax.numpy as jnp
@@ -21,10 +21,10 @@ class JaxTrainer:
         self._state = transform.init(self._params)
         self._step = jax.jit(functools.partial(_step, transform), donate_argnums=(0, 1))
 
-    def step(self, images: np.ndarray, labels: np.ndarray) -> float:
+    def step(self, images: np.ndarray, labels: np.ndarray) -> SupportsFloat:
         """Take one step; the old parameters and the old state are overwritten in place."""
         loss, self._params, self._state = self._step(self._params, self._state, images, labels)
-        return float(loss)
+        return loss
 
     def params(self) -> network.ParamsOnHost:
         """Return a copy of the parameters."""

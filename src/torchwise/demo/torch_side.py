@@ -4,7 +4,7 @@ import contextlib
 import functools
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
-from typing import Any, Protocol
+from typing import Any, Protocol, SupportsFloat
 
 import jax
 import jax.numpy as jnp
@@ -33,14 +33,14 @@ class TorchTrainer:
         self._model = model
         self._optimizer = optimizer
 
-    def step(self, images: np.ndarray, labels: np.ndarray) -> float:
+    def step(self, images: np.ndarray, labels: np.ndarray) -> SupportsFloat:
         """Take one step, as torch's tutorials write it."""
         self._model.zero_grad()
         scores = self._model(torch.from_numpy(images))
         loss = torch.nn.functional.cross_entropy(scores, torch.from_numpy(labels))
         loss.backward()
         self._optimizer.step()
-        return loss.item()
+        return loss.detach()
 
     def params(self) -> ParamsOnHost:
         """Return a copy of the parameters."""

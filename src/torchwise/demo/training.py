@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, SupportsFloat
 
 import numpy as np
 
@@ -13,8 +13,8 @@ from torchwise.demo.network import ParamsOnHost
 class Trainer(Protocol):
     """A network and its optimizer: whatever can take a step."""
 
-    def step(self, images: np.ndarray, labels: np.ndarray) -> float:
-        """Take one step; return the loss before it, once the step is done."""
+    def step(self, images: np.ndarray, labels: np.ndarray) -> SupportsFloat:
+        """Take one step, perhaps in the background; return the loss before it."""
         ...
 
     def params(self) -> ParamsOnHost:
@@ -32,7 +32,7 @@ class History(NamedTuple):
     Attributes:
         losses: the mean training loss of each epoch.
         params: the parameters after each epoch.
-        seconds: the duration of each step: forward, backward and optimizer.
+        seconds: the mean duration of a step in each epoch: forward, backward and optimizer.
         accuracy: the share of test images that are recognized at the end.
     """
 
@@ -43,18 +43,16 @@ class History(NamedTuple):
 
 
 def train(
-    trainer: Trainer, digits: Digits, epochs: int, seed: int, advance: Callable[[], object]
+    trainer: Trainer, digits: Digits, epochs: int, seed: int, advance: Callable[[int], object]
 ) -> History:
-    """Train on the batches that `seed` draws; call `advance` after every step."""
+    """Train on the batches that `seed` draws; report each epoch to `advance`."""
     losses, params, seconds = [], [], []
     for batches in epochs_of_batches(digits.train, epochs, seed):
-        epoch_losses = []
-        for batch in batches:
-            start = time.perf_counter()
-            epoch_losses.append(trainer.step(batch.images, batch.labels))
-            seconds.append(time.perf_counter() - start)
-            advance()
-        losses.append(float(np.mean(epoch_losses)))
+        start = time.perf_counter()
+        pending = [trainer.step(batch.images, batch.labels) for batch in batches]
+        losses.append(float(np.mean([float(loss) for loss in pending])))  # waits for all steps
+        seconds.append((time.perf_counter() - start) / len(batches))
+        advance(len(batches))
         params.append(trainer.params())
     correct = trainer.predict(digits.test.images) == digits.test.labels
     return History(losses, params, seconds, float(np.mean(correct)))

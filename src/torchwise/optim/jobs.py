@@ -1,8 +1,10 @@
 """One step of an optimizer: gathered for the engine, and put back when it is done."""
 
+import functools
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from torchwise.optim import engine
@@ -47,9 +49,9 @@ class Job:
         self._numbers: list[float] = []
 
     @property
-    def numbers(self) -> np.ndarray:
-        """The numbers of all segments; doubles, rounded once where 64-bit types are off."""
-        return np.asarray(self._numbers, np.float64)
+    def numbers(self) -> jax.Array:
+        """The numbers of all segments."""
+        return _vector(tuple(self._numbers), bool(jax.config.read("jax_enable_x64")))
 
     def add(
         self,
@@ -99,3 +101,9 @@ class Job:
             if part.steps is not None:
                 for entry, step in zip(part.entries, part.steps):
                     entry[entries.STEP] = step
+
+
+@functools.lru_cache(maxsize=64)  # a transfer costs more than a look-up
+def _vector(numbers: tuple[float, ...], wide: bool) -> jax.Array:
+    """Pack doubles for one transfer, rounded once where 64-bit types are off."""
+    return jnp.asarray(np.asarray(numbers, np.float64 if wide else np.float32))

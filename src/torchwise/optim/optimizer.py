@@ -1,6 +1,7 @@
 """The base of the stateful optimizers: it holds parameters, groups and state, and calls."""
 
 import abc
+import functools
 from collections import defaultdict
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, final
@@ -17,7 +18,7 @@ from torchwise.optim.parameter import Parameter
 from torchwise.optim.recipe import Recipe
 from torchwise.transforms.chain import Chain
 
-_KEPT_RECIPES = 64
+_NO_HYPERPARAMETERS = ("params", "param_names")
 
 
 class Optimizer(Hooked, abc.ABC):
@@ -47,7 +48,7 @@ class Optimizer(Hooked, abc.ABC):
         self.param_groups: list[dict[str, Any]] = []
         self.state: defaultdict[Parameter, dict[str, Any]] = defaultdict(dict)
         self._collections: list[Collection] = []
-        self._recipes: dict[str, Recipe] = {}
+        self._reset_cache()
         self._reset_hooks()
         if isinstance(params, Parameter | jax.Array | np.ndarray):
             raise TypeError(
@@ -221,10 +222,12 @@ class Optimizer(Hooked, abc.ABC):
 
     def __getstate__(self) -> dict[str, Any]:  # like torch, without hooks
         kept = {key: value for key, value in vars(self).items() if not key.endswith("_hooks")}
-        return {**kept, "_recipes": {}}
+        del kept["_cached_recipe"]
+        return kept
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         vars(self).update(state)
+        self._reset_cache()
         self._reset_hooks()
 
     # Inside.
@@ -234,18 +237,22 @@ class Optimizer(Hooked, abc.ABC):
 
     def _recipe(self, group: dict[str, Any]) -> Recipe:
         """Return a group's recipe, with arrays among its hyperparameters read as numbers."""
-        items = tuple(
-            (key, value.item() if isinstance(value, jax.Array | np.ndarray) else value)
-            for key, value in group.items()
-            if key not in ("params", "param_names")
-        )
-        # Most steps have the hyperparameters of the one before, or of one not long ago.
-        key = repr(items)
-        if key not in self._recipes:
-            if len(self._recipes) >= _KEPT_RECIPES:
-                self._recipes.clear()
-            self._recipes[key] = Recipe(self._build(dict(items)))
-        return self._recipes[key]
+        items = tuple(item for item in group.items() if item[0] not in _NO_HYPERPARAMETERS)
+        try:
+            return self._cached_recipe(items)
+        except TypeError:  # arrays cannot be hashed
+            return self._new_recipe(items)
+
+    def _new_recipe(self, items: tuple[tuple[str, Any], ...]) -> Recipe:
+        numbers = {
+            name: value.item() if isinstance(value, jax.Array | np.ndarray) else value
+            for name, value in items
+        }
+        return Recipe(self._build(numbers))
+
+    def _reset_cache(self) -> None:
+        """Most steps have the hyperparameters of the one before, or of one not long ago."""
+        self._cached_recipe = functools.lru_cache(maxsize=64)(self._new_recipe)
 
     def _job(self, active: list[list[Parameter]]) -> Job:
         """Gather the parameters that move, group by group."""

@@ -27,6 +27,7 @@ class Recipe:
         self.saves_step = entries.saves_step(chain.transforms)
         self._blank = _blank(chain.transforms)
         self._constant = None if self.counts else self._scalars_at(None)
+        self._segments: dict[int, Segment] = {}  # the same object compares fast in every call
 
     def segment(self, steps: Sequence[int]) -> tuple[Segment, list[float]]:
         """Return the plan of a step, and its numbers.
@@ -36,7 +37,10 @@ class Recipe:
         """
         if self._constant is not None:
             scalars, numbers = self._constant
-            return Segment(self._blank, (scalars,), (0,) * len(steps)), numbers
+            size = len(steps)
+            if size not in self._segments:
+                self._segments[size] = Segment(self._blank, (scalars,), (0,) * size)
+            return self._segments[size], numbers
         distinct = list(dict.fromkeys(steps))
         rows = tuple(map(distinct.index, steps)) if len(distinct) > 1 else (0,) * len(steps)
         pairs = [self._scalars_at(step) for step in distinct]
