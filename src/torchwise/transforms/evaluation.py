@@ -4,8 +4,13 @@ Two things leave an update: new states and directions. XLA fuses both into one k
 GPU and TPU. On CPU a fusion has one output, and what both need (the decayed gradient) would become
 a temporary as large as the parameter. There the directions are computed a second time, from new
 states behind a fence that keeps XLA from merging the two computations.
+
+With `XLA_FLAGS=--xla_backend_extra_options=xla_cpu_use_multi_output_fusion=true` a fusion has
+several outputs on CPU, too, if they are siblings: computed from the same inputs and not one from
+the other. Then the second computation starts from the old states.
 """
 
+import os
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -30,12 +35,21 @@ def evaluate(
 ) -> list[tuple[tuple[Any, ...], jax.Array]]:
     """Return the new states and the increment of each leaf."""
     states = [_accumulate(transforms, leaf) for leaf in leaves]
-    fenced = _fence([(leaf.grad, leaf.param, new) for leaf, new in zip(leaves, states)])
-    increments = [
-        _direct(transforms, leaf._replace(grad=grad, param=param, states=new))
-        for leaf, (grad, param, new) in zip(leaves, fenced)
+    siblings = _fuses_several_outputs_on_cpu()
+    second = [leaf if siblings else leaf._replace(states=new) for leaf, new in zip(leaves, states)]
+    fenced = _fence([(leaf.grad, leaf.param, leaf.states) for leaf in second])
+    second = [
+        leaf._replace(grad=grad, param=param, states=held)
+        for leaf, (grad, param, held) in zip(leaves, fenced)
     ]
-    return list(zip(states, increments))
+    if siblings:
+        second = [leaf._replace(states=_accumulate(transforms, leaf)) for leaf in second]
+    return list(zip(states, [_direct(transforms, leaf) for leaf in second]))
+
+
+def _fuses_several_outputs_on_cpu() -> bool:
+    """Whether the user has switched on XLA's fusion of several outputs for CPU."""
+    return "xla_cpu_use_multi_output_fusion=true" in os.environ.get("XLA_FLAGS", "")
 
 
 def _accumulate(transforms: Sequence[Transform], leaf: Leaf) -> tuple[Any, ...]:
