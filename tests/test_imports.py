@@ -11,7 +11,7 @@ import torchwise
 
 SOURCE = Path(torchwise.__file__).parent
 # A layer may import those before it and itself.
-LAYERS = ["transforms", "optimizers", "checkpoint", "optim", "demo"]
+LAYERS = ["transforms", "optimizers", "checkpoint", "state_dict", "optim", "demo"]
 TORCH_ALLOWED = {"demo/torch_side.py"}
 
 

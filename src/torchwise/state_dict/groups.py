@@ -1,0 +1,97 @@
+"""A chain as a group of torch's state dict, and back, for every recipe alike."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import numpy as np
+
+from torchwise.optimizers.recipe import Recipe
+from torchwise.optimizers.recipes import RECIPES
+from torchwise.state_dict.leaves import any_array
+from torchwise.transforms.chain import Chain
+from torchwise.transforms.learning_rate import ScaleByLearningRate, ScaleBySchedule
+from torchwise.transforms.transform import Transform
+
+SUPPORTED = ", ".join(recipe.name for recipe in RECIPES)
+
+
+def recipe_of(group: Mapping[str, Any]) -> Recipe:
+    """Return the optimizer that a saved group belongs to, by its keys.
+
+    Raises:
+        ValueError: if it is none that is known.
+    """
+    for recipe in RECIPES:
+        if all(key in group for key in recipe.required):
+            return recipe
+    keys = ", ".join(repr(key) for key in group if key not in ("params", "param_names"))
+    raise ValueError(f"no optimizer has the keys {keys}; supported are {SUPPORTED}")
+
+
+def chain_of(group: Mapping[str, Any]) -> tuple[Chain, dict[str, Any]]:
+    """Return the chain of a saved group, and the group without its parameters, completed.
+
+    Raises:
+        ValueError: as torch does, for invalid hyperparameters.
+        TypeError: for values that are none.
+    """
+    recipe = recipe_of(group)
+    options = {key: value for key, value in group.items() if key != "params"}
+    options |= {key: value for key, value in recipe.added_later.items() if key not in options}
+    numbers = {key: _number(value) for key, value in options.items() if key in recipe.defaults}
+    recipe.check(**numbers)
+    return recipe.build(**numbers), options
+
+
+def group_of(
+    chain: Chain, options: Mapping[str, Any] | None, step: int
+) -> tuple[Recipe, dict[str, Any]]:
+    """Return the optimizer that a chain is, and its group without parameters.
+
+    Args:
+        chain: a chain whose hyperparameters are known, not traced.
+        options: the group that it was made from; what the chain does not contradict stays as it is.
+        step: for a schedule, which of its rates to write.
+
+    Raises:
+        ValueError: if torch has no such optimizer.
+    """
+    transforms = tuple(_with_number(transform, step) for transform in chain.transforms)
+    said: dict[str, Any] = {}
+    for transform in transforms:
+        said |= {**transform.implies, **_fields(transform)}
+    for recipe in RECIPES:
+        group = dict(recipe.defaults if options is None else options)
+        group |= {key: _number(v) for key, v in said.items() if _differs(group.get(key), v)}
+        if said.keys() <= recipe.defaults.keys() <= group.keys():
+            numbers = {key: _number(group[key]) for key in recipe.defaults}
+            rebuilt = recipe.build(**{**numbers, **said})
+            if jax.tree.structure(rebuilt.transforms) == jax.tree.structure(transforms):
+                return recipe, group
+    raise ValueError(f"to_state_dict(): {chain!r} is none of torch's optimizers: {SUPPORTED}")
+
+
+def _with_number(transform: Transform, step: int) -> Transform:
+    if isinstance(transform, ScaleBySchedule):
+        return ScaleByLearningRate(transform.schedule(step), transform.lr_decay)
+    return transform
+
+
+def _fields(transform: Any) -> dict[str, Any]:
+    """Return a transform's hyperparameters; their names are torch's keys, and None is no term."""
+    fields = {field.name: getattr(transform, field.name) for field in dataclasses.fields(transform)}
+    return {name: value for name, value in fields.items() if value is not None}
+
+
+def _number(value: Any) -> Any:
+    """Return a one-element array of any library as a number, all else as it is."""
+    if isinstance(value, np.ndarray | jax.Array) or hasattr(value, "__array__"):
+        array = any_array(value)
+        return array.item() if array.size == 1 else array
+    return value
+
+
+def _differs(saved: Any, said: Any) -> bool:
+    return bool(_number(saved) != _number(said))

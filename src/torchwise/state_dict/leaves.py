@@ -1,0 +1,170 @@
+"""One parameter's entry in a state dict: made from a chain's state, checked, and made into one."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from torchwise.checkpoint.arrays import as_numpy
+from torchwise.state_dict.layout import Place
+from torchwise.transforms import entries
+from torchwise.transforms.chain import Chain, ChainState
+from torchwise.transforms.transform import Transform
+
+
+def step_array(count: Any) -> np.ndarray:
+    """Return a step count as torch keeps it: a 0-d float32 array."""
+    return np.asarray(np.reshape(count, ()), np.float32)
+
+
+def initial_entry(transforms: Sequence[Transform], param: jax.Array) -> dict[str, Any]:
+    """Return a parameter's state before its first gradient, under torch's keys."""
+    step = {entries.STEP: step_array(0)} if entries.saves_step(transforms) else {}
+    return {**step, **entries.initial(transforms, param)}
+
+
+def entries_of(
+    chain: Chain, state: ChainState, params: Sequence[jax.Array]
+) -> list[tuple[dict[str, Any], bool]]:
+    """Return the entry of each parameter of a chain, and whether it has seen a gradient.
+
+    Where the chain does not count, a parameter has seen none if its arrays are, in every bit, what
+    they were at first: the -0.0 of a momentum buffer hardly comes of gradients.
+    """
+    fields = {name: jax.tree.leaves(tree) for name, tree in entries.flatten(state.states).items()}
+    steps = jax.device_get(jax.tree.leaves(state.step))
+    found = []
+    for index, param in enumerate(params):
+        entry = {name: leaves[index] for name, leaves in fields.items()}
+        if entries.saves_step(chain.transforms):
+            entry = {entries.STEP: step_array(steps[index]), **entry}
+        started = steps[index] > 0 if steps else _has_started(chain, param, entry)
+        found.append((entry, bool(started)))
+    return found
+
+
+def chain_state(
+    chain: Chain,
+    template: ChainState,
+    held: Sequence[Mapping[str, Any] | None],
+    params: Sequence[jax.Array],
+) -> ChainState:
+    """Return the state of a chain with these entries of its parameters.
+
+    Args:
+        chain: the chain.
+        template: its state as `jax.eval_shape` gives it.
+        held: an entry for each parameter; what it lacks is as before the first gradient.
+        params: the parameters.
+    """
+    steps = [jnp.asarray(_count(chain, entry), jnp.int32) for entry in held]
+    full = [
+        {**initial_entry(chain.transforms, param), **(entry or {})}
+        for param, entry in zip(params, held)
+    ]
+
+    def tree_of(structure: Any, values: list[Any]) -> Any:
+        return jax.tree.structure(structure).unflatten(map(jnp.array, values))
+
+    states = tuple(
+        type(state)(
+            *(tree_of(tree, [one[name] for one in full]) for name, tree in state._asdict().items())
+        )
+        for state in template.states
+    )
+    return ChainState(None if template.step is None else tree_of(template.step, steps), states)
+
+
+def load_entry(
+    label: str, entry: Mapping[str, Any], transforms: Sequence[Transform], place: Place
+) -> tuple[dict[str, Any], list[str]]:
+    """Return the arrays of a saved entry, in the tree's layout, and what is wrong with them.
+
+    As in torch, values of another type get the parameter's; the step stays float32. A value of None
+    is no value, and an entry without values is no state.
+
+    Args:
+        label: the parameter, for the texts.
+        entry: arrays of any library.
+        transforms: those whose state it may hold.
+        place: the parameter.
+    """
+    given = {key: value for key, value in entry.items() if value is not None}
+    like = jax.ShapeDtypeStruct(place.shape, place.dtype)
+    wanted: dict[str, Any] = dict(jax.eval_shape(lambda x: entries.initial(transforms, x), like))
+    if entries.saves_step(transforms):
+        wanted = {entries.STEP: None, **wanted}
+    problems = [f"{label}: unexpected state {key!r}" for key in given if key not in wanted]
+    if not given:
+        return {}, problems
+    loaded: dict[str, Any] = {}
+    for key, shaped in wanted.items():
+        if key not in given:
+            problems.append(f"{label}: missing state {key!r}")
+            continue
+        try:
+            array = any_array(given[key])
+            loaded[key] = _count_of(array) if shaped is None else _taken(array, shaped, place)
+        except (TypeError, ValueError) as error:
+            problems.append(f"{label}: {key!r} {error}")
+    return loaded, problems
+
+
+def any_array(value: Any) -> np.ndarray | jax.Array:
+    """Return an array of any library as one that numpy and JAX read; memory on a CPU is shared.
+
+    Raises:
+        TypeError: for what is no array and no number.
+    """
+    if isinstance(value, jax.Array):
+        return value
+    if isinstance(value, np.generic | bool | int | float | complex):
+        return np.asarray(value)
+    array = as_numpy(value, "cannot be read")
+    if array is None:
+        raise TypeError(f"is a {type(value).__name__}, no array")
+    return array
+
+
+def adopted(array: np.ndarray | jax.Array, dtype: Any) -> jax.Array:
+    """Return a copy in JAX's own memory: torch and numpy change theirs in place.
+
+    Raises:
+        ValueError: if a complex array is to become real.
+    """
+    if jnp.iscomplexobj(array) and not jnp.issubdtype(dtype, jnp.complexfloating):
+        raise ValueError(f"is {array.dtype}, the parameter {jnp.dtype(dtype)}")
+    return jnp.array(array, dtype)
+
+
+def _taken(array: Any, shaped: Any, place: Place) -> jax.Array:
+    """An array of the parameter's shape has the parameter's axes; any other is as it is."""
+    as_param = shaped.shape == place.shape
+    shape = place.torch_shape if as_param else shaped.shape
+    if array.shape != shape:
+        raise ValueError(f"has shape {array.shape}, the parameter {shape}")
+    return adopted(place.from_torch(array) if as_param else array, shaped.dtype)
+
+
+def _count_of(array: Any) -> np.ndarray:
+    if array.size != 1:
+        raise ValueError(f"has shape {array.shape}, but is one number")
+    count = step_array(array)
+    if not (count >= 0 and count == np.floor(count) and count < 2**31):
+        raise ValueError(f"is {count}, no count")
+    return count
+
+
+def _count(chain: Chain, entry: Mapping[str, Any] | None) -> int:
+    """Return a step count; where torch keeps none, all that matters is whether it is zero."""
+    entry = entry or {}
+    if entries.STEP in entry:
+        return int(entry[entries.STEP])
+    return int(all(name in entry for name in entries.keys(chain.transforms)))
+
+
+def _has_started(chain: Chain, param: jax.Array, entry: Mapping[str, Any]) -> bool:
+    before = initial_entry(chain.transforms, param)
+    return any(np.asarray(entry[k]).tobytes() != np.asarray(before[k]).tobytes() for k in before)
