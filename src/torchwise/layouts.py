@@ -37,17 +37,14 @@ def flax_nnx(model: Any) -> Layout:
     rename: dict[str, str] = {}
     permute: dict[str, Axes] = {}
     problems = []
-    for keys, owners, leaf in _leaves(model):
+    for path, keys, owners, leaf in _leaves(model):
         if owners and type(owners[-1]).__name__ in _NNX_OTHERS:
             problems.append(f"{type(owners[-1]).__name__} at {'.'.join(keys[:-1])!r}")
         *outer, last = _torch_keys(keys, owners)
         name = ".".join([*outer, _NNX_NAMES.get(last, last)])
-        rank = jnp.ndim(leaf)
-        # An nnx variable of a module or state is a node with one more key, a pure dict has none.
-        for path in (".".join(keys), ".".join([*keys, "value"])):
-            rename[path] = name
-            if last == "kernel" and rank >= 2:
-                permute[path] = (*range(2, rank), 1, 0)
+        rename[path], rank = name, jnp.ndim(leaf)
+        if last == "kernel" and rank >= 2:
+            permute[path] = (*range(2, rank), 1, 0)
     if problems:
         raise ValueError(f"flax_nnx(): no layout of torch is known for {', '.join(problems)}")
     return Layout(rename, permute, ignore=("num_batches_tracked", "*.num_batches_tracked"))
@@ -68,8 +65,7 @@ def equinox(model: Any) -> Layout:
     rename: dict[str, str] = {}
     permute: dict[str, Axes] = {}
     problems = []
-    for keys, owners, leaf in _leaves(model):
-        path = ".".join(keys)
+    for path, keys, owners, leaf in _leaves(model):
         if any(kind.__name__ == "ConvTranspose" for kind in type(owners[-1]).__mro__):
             problems.append(f"{type(owners[-1]).__name__} at {'.'.join(keys[:-1])!r}")
         rename[path] = ".".join(_torch_keys(keys, owners))
@@ -81,8 +77,8 @@ def equinox(model: Any) -> Layout:
     return Layout(rename, permute)
 
 
-def _leaves(model: Any) -> Iterator[tuple[list[str], list[Any], Any]]:
-    """Yield for every array its keys, the nodes that they are looked up in, and the array."""
+def _leaves(model: Any) -> Iterator[tuple[str, list[str], list[Any], Any]]:
+    """Yield for every array its path, keys, the nodes that they are looked up in, and the array."""
     for path, leaf in jax.tree.leaves_with_path(model):
         if not hasattr(leaf, "shape") or not hasattr(leaf, "dtype"):
             continue
@@ -91,9 +87,9 @@ def _leaves(model: Any) -> Iterator[tuple[list[str], list[Any], Any]]:
         for key in path:
             owners.append(node)
             node = _child(node, key)
-        if len(keys) > 1 and keys[-1] == "value":  # inside a variable of nnx
+        if path_name(path) != ".".join(keys):  # without the key inside of an nnx variable
             keys, owners = keys[:-1], owners[:-1]
-        yield keys, owners, leaf
+        yield path_name(path), keys, owners, leaf
 
 
 def _child(node: Any, key: Any) -> Any:

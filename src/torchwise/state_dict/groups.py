@@ -30,6 +30,14 @@ def recipe_of(group: Mapping[str, Any]) -> Recipe:
     raise ValueError(f"no optimizer has the keys {keys}; supported are {SUPPORTED}")
 
 
+def name_of(group: Mapping[str, Any]) -> str:
+    """Return what torch calls the optimizer of a saved group, or that it is unknown."""
+    try:
+        return recipe_of(group).name
+    except ValueError:
+        return "unknown optimizer"
+
+
 def chain_of(group: Mapping[str, Any]) -> tuple[Chain, dict[str, Any]]:
     """Return the chain of a saved group, and the group without its parameters, completed.
 

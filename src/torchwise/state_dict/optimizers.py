@@ -11,7 +11,12 @@ from torchwise.state_dict.layout import Layout, Place
 from torchwise.state_dict.leaves import chain_state, entries_of, load_entry
 from torchwise.state_dict.matching import match_ids, match_names
 from torchwise.transforms.chain import Chain
-from torchwise.transforms.param_groups import ParamGroups, chain_states, group, with_chain_states
+from torchwise.transforms.param_groups import (
+    ParamGroups,
+    chain_states,
+    group_leaves,
+    with_chain_states,
+)
 
 
 def from_state_dict(
@@ -79,7 +84,7 @@ def from_state_dict(
             problems += wrong
     problems += [f"state of {identity!r}, which no group has" for identity in unknown]
     _refuse(problems)
-    transform = ParamGroups(chains, group(params, members, options))
+    transform = ParamGroups(chains, group_leaves(params, members, options))
     return transform, _state(transform, params, held)
 
 
@@ -113,7 +118,7 @@ def to_state_dict(
     """
     places = layout.places(params)
     if isinstance(transform, Chain):
-        transform = ParamGroups([transform], group(params, [range(len(places))]))
+        transform = ParamGroups([transform], group_leaves(params, [range(len(places))]))
     elif not isinstance(transform, ParamGroups):
         raise TypeError(
             "to_state_dict() needs a torchwise chain or what from_state_dict() returned, but got "

@@ -64,7 +64,7 @@ jax.tree_util.register_pytree_with_keys(
 )
 
 
-def group(
+def group_leaves(
     params: Any,
     members: Sequence[Sequence[int]],
     options: Sequence[Mapping[str, Any]] | None = None,
