@@ -1,5 +1,6 @@
 """One parameter's entry in a state dict: made from a chain's state, checked, and made into one."""
 
+import functools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -15,8 +16,8 @@ from torchwise.transforms.transform import Transform
 
 
 def step_array(count: Any) -> np.ndarray:
-    """Return a step count as torch keeps it: a 0-d float32 array."""
-    return np.asarray(np.reshape(count, ()), np.float32)
+    """Return a step count as torch keeps it, in a 0-d float32 array of its own."""
+    return np.array(count, np.float32)
 
 
 def initial_entry(transforms: Sequence[Transform], param: jax.Array) -> dict[str, Any]:
@@ -77,38 +78,39 @@ def chain_state(
     return ChainState(None if template.step is None else tree_of(template.step, steps), states)
 
 
+def shapes_of(transforms: Sequence[Transform], place: Place) -> dict[str, Any]:
+    """Return what an entry may hold: shapes and types by key, and None for the step."""
+    like = jax.ShapeDtypeStruct(place.shape, place.dtype)
+    step = {entries.STEP: None} if entries.saves_step(transforms) else {}
+    return {**step, **jax.eval_shape(functools.partial(entries.initial, transforms), like)}
+
+
 def load_entry(
-    label: str, entry: Mapping[str, Any], transforms: Sequence[Transform], place: Place
+    label: str, saved: Mapping[str, Any], wanted: Mapping[str, Any], place: Place
 ) -> tuple[dict[str, Any], list[str]]:
     """Return the arrays of a saved entry, in the tree's layout, and what is wrong with them.
 
-    As in torch, values of another type get the parameter's; the step stays float32. A value of None
-    is no value, and an entry without values is no state.
+    Values of another type get the parameter's, as in torch; the step stays float32.
 
     Args:
         label: the parameter, for the texts.
-        entry: arrays of any library.
-        transforms: those whose state it may hold.
+        saved: arrays of any library. None is no value, and an entry without values is no state.
+        wanted: see `shapes_of`.
         place: the parameter.
     """
-    given = {key: value for key, value in entry.items() if value is not None}
-    like = jax.ShapeDtypeStruct(place.shape, place.dtype)
-    wanted: dict[str, Any] = dict(jax.eval_shape(lambda x: entries.initial(transforms, x), like))
-    if entries.saves_step(transforms):
-        wanted = {entries.STEP: None, **wanted}
-    problems = [f"{label}: unexpected state {key!r}" for key in given if key not in wanted]
+    given = {key: value for key, value in saved.items() if value is not None}
     if not given:
-        return {}, problems
+        return {}, []
+    problems = [f"{label}: unexpected state {key!r}" for key in given if key not in wanted]
+    problems += [f"{label}: missing state {key!r}" for key in wanted if key not in given]
     loaded: dict[str, Any] = {}
-    for key, shaped in wanted.items():
-        if key not in given:
-            problems.append(f"{label}: missing state {key!r}")
-            continue
-        try:
-            array = any_array(given[key])
-            loaded[key] = _count_of(array) if shaped is None else _taken(array, shaped, place)
-        except (TypeError, ValueError) as error:
-            problems.append(f"{label}: {key!r} {error}")
+    for key, like in wanted.items():
+        if key in given:
+            try:
+                array = any_array(given[key])
+                loaded[key] = _step(array) if like is None else _like(array, like, place)
+            except (TypeError, ValueError) as error:
+                problems.append(f"{label}: {key!r} {error}")
     return loaded, problems
 
 
@@ -139,22 +141,22 @@ def adopted(array: np.ndarray | jax.Array, dtype: Any) -> jax.Array:
     return jnp.array(array, dtype)
 
 
-def _taken(array: Any, shaped: Any, place: Place) -> jax.Array:
+def _like(array: Any, like: Any, place: Place) -> jax.Array:
     """An array of the parameter's shape has the parameter's axes; any other is as it is."""
-    as_param = shaped.shape == place.shape
-    shape = place.torch_shape if as_param else shaped.shape
+    as_parameter = like.shape == place.shape
+    shape = place.torch_shape if as_parameter else like.shape
     if array.shape != shape:
-        raise ValueError(f"has shape {array.shape}, the parameter {shape}")
-    return adopted(place.from_torch(array) if as_param else array, shaped.dtype)
+        raise ValueError(f"has shape {array.shape}, the parameter {place.torch_shape}")
+    return adopted(place.from_torch(array) if as_parameter else array, like.dtype)
 
 
-def _count_of(array: Any) -> np.ndarray:
-    if array.size != 1:
-        raise ValueError(f"has shape {array.shape}, but is one number")
-    count = step_array(array)
-    if not (count >= 0 and count == np.floor(count) and count < 2**31):
-        raise ValueError(f"is {count}, no count")
-    return count
+def _step(array: Any) -> np.ndarray:
+    if array.shape != ():
+        raise ValueError(f"has shape {array.shape}, torch's steps are scalars")
+    step = step_array(array)
+    if not 0 <= step < 2**31:
+        raise ValueError(f"is {step}, which counts nothing")
+    return step
 
 
 def _count(chain: Chain, entry: Mapping[str, Any] | None) -> int:

@@ -39,8 +39,8 @@ def match_names(theirs: Sequence[str], ours: Sequence[str]) -> tuple[list[int], 
     position = {name: index for index, name in enumerate(ours)}
     problems = [f"missing {name!r}" for name in ours if name not in set(theirs)]
     problems += [f"unexpected {name!r}" for name in theirs if name not in position]
-    if not problems and len(set(theirs)) != len(theirs):
-        problems = ["a name is there twice"]
+    if len(set(theirs)) < len(theirs):
+        problems.append(f"the same name twice in {list(theirs)}")
     return ([] if problems else [position[name] for name in theirs]), problems
 
 

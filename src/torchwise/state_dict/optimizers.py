@@ -1,5 +1,6 @@
 """The state of an optimizer: from torch's dict, and to it."""
 
+import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -8,9 +9,9 @@ import jax.numpy as jnp
 
 from torchwise.state_dict.groups import chain_of, group_of
 from torchwise.state_dict.layout import Layout, Place
-from torchwise.state_dict.leaves import chain_state, entries_of, load_entry
+from torchwise.state_dict.leaves import chain_state, entries_of, load_entry, shapes_of
 from torchwise.state_dict.matching import match_ids, match_names
-from torchwise.transforms.chain import Chain
+from torchwise.transforms.chain import Chain, ChainState
 from torchwise.transforms.param_groups import (
     ParamGroups,
     chain_states,
@@ -64,27 +65,17 @@ def from_state_dict(
     saved, groups = _parts(state_dict)
     places = layout.places(params)
     members, problems = match_ids(groups, places, names)
-    chains, options = [], []
-    for index, one in enumerate(groups):
-        try:
-            made = chain_of(one)
-        except (TypeError, ValueError) as error:
-            problems.append(f"group {index}: {error}")
-        else:
-            chains.append(made[0])
-            options.append(made[1])
+    chains, options, invalid = _chains(groups)
+    _refuse(problems + invalid)
+    owners = {
+        identity: (leaf, chain)
+        for group, leaves, chain in zip(groups, members, chains)
+        for identity, leaf in zip(group["params"], leaves)
+    }
+    held, problems = _entries(saved, owners, places)
     _refuse(problems)
-    held: dict[int, dict[str, Any]] = {}
-    unknown = dict(saved)
-    for chain, one, leaves in zip(chains, groups, members):
-        for identity, leaf in zip(one["params"], leaves):
-            label = _label(identity, places[leaf])
-            entry = unknown.pop(identity, {})
-            held[leaf], wrong = load_entry(label, entry, chain.transforms, places[leaf])
-            problems += wrong
-    problems += [f"state of {identity!r}, which no group has" for identity in unknown]
-    _refuse(problems)
-    transform = ParamGroups(chains, group_leaves(params, members, options))
+    grouping = group_leaves(params, members, options, list(held))
+    transform = ParamGroups(chains, grouping)
     return transform, _state(transform, params, held)
 
 
@@ -124,27 +115,25 @@ def to_state_dict(
             "to_state_dict() needs a torchwise chain or what from_state_dict() returned, but got "
             f"{type(transform).__name__}"
         )
+    grouping, states = transform.grouping, chain_states(state)
+    order = _ordered(grouping.members, places, names)
+    ids = {leaf: identity for identity, leaf in enumerate(itertools.chain(*order))}
     leaves = list(map(jnp.asarray, jax.tree.leaves(params)))
-    rank = _rank(places, names)
-    grouping = transform.grouping
-    saved: dict[int, dict[str, Any]] = {}
-    groups, first = [], 0
-    for chain, inner, members, options in zip(
-        transform.chains, chain_states(state), grouping.members, grouping.options
-    ):
-        listed = members if rank is None else sorted(members, key=rank.__getitem__)
-        ids = range(first, first + len(listed))
-        first = ids.stop
-        step = max(map(int, jax.tree.leaves(inner.step)), default=0)
-        recipe, one = group_of(chain, options, step)
-        groups.append({**_named(one, options, [places[leaf] for leaf in listed]), "params": [*ids]})
-        ascending = sorted(members)
-        found = dict(zip(ascending, entries_of(chain, inner, [leaves[leaf] for leaf in ascending])))
-        for identity, leaf in zip(ids, listed):
-            entry, started = found[leaf]
+    groups, written = [], {}
+    for chain, inner, members, options in zip(transform.chains, states, order, grouping.options):
+        recipe, group = group_of(chain, options, _steps(inner))
+        group = _named(group, options, [places[leaf].name for leaf in members])
+        groups.append({**group, "params": [ids[leaf] for leaf in members]})
+        ascending = sorted(members)  # the order of the leaves in the trees of a chain's state
+        found = entries_of(chain, inner, [leaves[leaf] for leaf in ascending])
+        for leaf, (entry, started) in zip(ascending, found):
             if entry and (started or recipe.starts_with_state):
-                saved[identity] = _with_torchs_axes(entry, places[leaf])
-    return {"state": saved, "param_groups": groups}
+                written[leaf] = _with_torchs_axes(entry, places[leaf])
+    # Entries stand in the order of the loaded dict, new ones behind them by id.
+    by_id = sorted(written, key=ids.__getitem__)
+    first = [leaf for leaf in grouping.entries if leaf in written]
+    entries = {ids[leaf]: written[leaf] for leaf in [*first, *by_id]}
+    return {"state": entries, "param_groups": groups}
 
 
 def _parts(state_dict: Any) -> tuple[Mapping[Any, Any], Sequence[Mapping[str, Any]]]:
@@ -163,9 +152,36 @@ def _refuse(problems: Sequence[str]) -> None:
         raise ValueError(f"from_state_dict(): the state dict does not fit:\n  {listed}")
 
 
-def _label(identity: Any, place: Place) -> str:
-    name = place.name or place.path
-    return f"parameter {identity} ({name})"
+def _chains(
+    groups: Sequence[Mapping[str, Any]],
+) -> tuple[list[Chain], list[dict[str, Any]], list[str]]:
+    """Return the chain and the options of each group, and what is wrong with the groups."""
+    made, problems = [], []
+    for index, group in enumerate(groups):
+        try:
+            made.append(chain_of(group))
+        except (TypeError, ValueError) as error:
+            problems.append(f"group {index}: {error}")
+    return [chain for chain, _ in made], [options for _, options in made], problems
+
+
+def _entries(
+    saved: Mapping[Any, Any], owners: Mapping[Any, tuple[int, Chain]], places: Sequence[Place]
+) -> tuple[dict[int, dict[str, Any]], list[str]]:
+    """Return the entries by leaf, in the order in which they are saved, and what is wrong."""
+    held: dict[int, dict[str, Any]] = {}
+    problems = []
+    for identity, entry in saved.items():
+        if identity not in owners:
+            problems.append(f"state of {identity!r}, which no group has")
+            continue
+        leaf, chain = owners[identity]
+        place = places[leaf]
+        label = f"parameter {identity} ({place.name or place.path})"
+        wanted = shapes_of(chain.transforms, place)
+        held[leaf], wrong = load_entry(label, entry, wanted, place)
+        problems += wrong
+    return held, problems
 
 
 def _state(transform: ParamGroups, params: Any, held: Mapping[int, Mapping[str, Any]]) -> Any:
@@ -175,33 +191,39 @@ def _state(transform: ParamGroups, params: Any, held: Mapping[int, Mapping[str, 
     for chain, inner, members in zip(
         transform.chains, chain_states(template), transform.grouping.members
     ):
-        ascending = sorted(members)  # the order of the leaves in the trees of the chain's state
-        entries = [held[leaf] for leaf in ascending]
+        ascending = sorted(members)
+        entries = [held.get(leaf) for leaf in ascending]
         states.append(chain_state(chain, inner, entries, [leaves[leaf] for leaf in ascending]))
     return with_chain_states(template, states)
 
 
-def _rank(places: Sequence[Place], names: Sequence[str] | None) -> dict[int, int] | None:
-    """Return where each leaf stands in the order of the names."""
+def _ordered(
+    members: Sequence[Sequence[int]], places: Sequence[Place], names: Sequence[str] | None
+) -> list[list[int]]:
+    """Return the members of each group in the order of the names, if there are any."""
     if names is None:
-        return None
+        return [list(group) for group in members]
     order, problems = match_names(names, [place.name for place in places])
     if problems:
         listed = "\n  ".join(problems)
         raise ValueError(f"to_state_dict(): the names are not those of the tree:\n  {listed}")
-    return {leaf: position for position, leaf in enumerate(order)}
+    return [sorted(group, key=order.index) for group in members]
+
+
+def _steps(state: ChainState) -> int:
+    """Return how many gradients the parameter has seen that has seen most."""
+    return max(map(int, jax.tree.leaves(state.step)), default=0)
 
 
 def _named(
-    group: dict[str, Any], options: Mapping[str, Any] | None, places: Sequence[Place]
+    group: dict[str, Any], options: Mapping[str, Any] | None, names: Sequence[str]
 ) -> dict[str, Any]:
     """Return the group with names if it had some, or if it is new and the tree has some."""
-    names = [place.name for place in places]
     if not all(names) or (options is not None and "param_names" not in options):
         return group
     if options is None:  # torch puts them before the defaults
-        return {"param_names": names, **group}
-    return {**group, "param_names": names}
+        return {"param_names": [*names], **group}
+    return {**group, "param_names": [*names]}
 
 
 def _with_torchs_axes(entry: Mapping[str, Any], place: Place) -> dict[str, Any]:

@@ -18,11 +18,13 @@ class Grouping:
         members: for each group, where its parameters stand among the leaves, in the group's order.
         labels: a tree like the parameters, with the number of the group of each.
         options: for each group, the state dict's group without its parameters, or None.
+        entries: the leaves that had an entry in the state dict, in its order.
     """
 
     members: tuple[tuple[int, ...], ...]
     labels: Any
     options: tuple[Mapping[str, Any] | None, ...]
+    entries: tuple[int, ...]
 
 
 class ParamGroups(optax.GradientTransformationExtraArgs):
@@ -68,6 +70,7 @@ def group_leaves(
     params: Any,
     members: Sequence[Sequence[int]],
     options: Sequence[Mapping[str, Any]] | None = None,
+    entries: Sequence[int] = (),
 ) -> Grouping:
     """Return a grouping of the leaves of a tree.
 
@@ -75,12 +78,13 @@ def group_leaves(
         params: the tree.
         members: for each group, the positions of its leaves; each leaf is in one group.
         options: see `Grouping`.
+        entries: see `Grouping`.
     """
     structure = jax.tree.structure(params)
     owner = {leaf: number for number, leaves in enumerate(members) for leaf in leaves}
     labels = structure.unflatten([owner[leaf] for leaf in range(structure.num_leaves)])
     kept = (None,) * len(members) if options is None else tuple(options)
-    return Grouping(tuple(map(tuple, members)), labels, kept)
+    return Grouping(tuple(map(tuple, members)), labels, kept, tuple(entries))
 
 
 def chain_states(state: Any) -> list[ChainState]:
