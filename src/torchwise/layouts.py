@@ -1,5 +1,6 @@
 """Ready-made layouts: how torch names and arranges the arrays of other libraries' layers."""
 
+import itertools
 from collections.abc import Iterator
 from typing import Any
 
@@ -83,10 +84,7 @@ def _leaves(model: Any) -> Iterator[tuple[str, list[str], list[Any], Any]]:
         if not hasattr(leaf, "shape") or not hasattr(leaf, "dtype"):
             continue
         keys = [path_name((key,)) for key in path]
-        owners, node = [], model
-        for key in path:
-            owners.append(node)
-            node = _child(node, key)
+        owners = list(itertools.accumulate(path[:-1], _child, initial=model))
         if path_name(path) != ".".join(keys):  # without the key inside of an nnx variable
             keys, owners = keys[:-1], owners[:-1]
         yield path_name(path), keys, owners, leaf

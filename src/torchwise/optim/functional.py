@@ -15,6 +15,7 @@ from torchwise.transforms.param_groups import (
     group_leaves,
     with_chain_states,
 )
+from torchwise.transforms.trees import difference
 
 if TYPE_CHECKING:
     from torchwise.optim.optimizer import Optimizer
@@ -38,7 +39,7 @@ def take_back(optimizer: "Optimizer", params: Any, state: Any) -> None:
         ("params", params, live),
         ("state", state, jax.eval_shape(transform.init, live)),
     ):
-        problem = _difference(given, wanted)
+        problem = difference(given, wanted)
         if problem:
             raise ValueError(f"from_functional() changed nothing: {name}: {problem}")
     params, state = jax.tree.map(jnp.array, (params, state))
@@ -65,15 +66,3 @@ def _functional(optimizer: "Optimizer") -> tuple[list[Chain], Any, Any]:
     position = {parameter: index for index, parameter in enumerate(leaves)}
     members = [[position[one] for one in group["params"]] for group in optimizer.param_groups]
     return chains, ParamGroups(chains, group_leaves(trees, members)), trees
-
-
-def _difference(given: Any, wanted: Any) -> str | None:
-    if jax.tree.structure(given) != jax.tree.structure(wanted):
-        return f"{jax.tree.structure(given)}, but expected {jax.tree.structure(wanted)}"
-    for (path, one), other in zip(jax.tree.leaves_with_path(given), jax.tree.leaves(wanted)):
-        if (one.shape, one.dtype) != (other.shape, other.dtype):
-            return (
-                f"{jax.tree_util.keystr(path)} is {one.dtype}{list(one.shape)}, "
-                f"but expected {other.dtype}{list(other.shape)}"
-            )
-    return None

@@ -5,12 +5,13 @@ from collections.abc import Mapping
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from torchwise.optimizers.recipe import Recipe
 from torchwise.optimizers.recipes import RECIPES
 from torchwise.state_dict.leaves import any_array
-from torchwise.transforms.chain import Chain
+from torchwise.transforms.chain import Chain, scalars_at
 from torchwise.transforms.learning_rate import ScaleByLearningRate, ScaleBySchedule
 from torchwise.transforms.transform import Transform
 
@@ -61,7 +62,7 @@ def group_of(
     Args:
         chain: a chain whose hyperparameters are known, not traced.
         options: the group that it was made from; what the chain does not contradict stays as it is.
-        step: for a schedule, which of its rates to write.
+        step: how many gradients the parameters have seen; a schedule's next rate is written.
 
     Raises:
         ValueError: if torch has no such optimizer.
@@ -82,9 +83,11 @@ def group_of(
 
 
 def _with_number(transform: Transform, step: int) -> Transform:
-    if isinstance(transform, ScaleBySchedule):
-        return ScaleByLearningRate(transform.schedule(step), transform.lr_decay)
-    return transform
+    if not isinstance(transform, ScaleBySchedule):
+        return transform
+    undecayed = dataclasses.replace(transform, lr_decay=None)
+    (negated,) = scalars_at((undecayed,), jnp.asarray(step + 1, jnp.int32))
+    return ScaleByLearningRate(-float(negated), transform.lr_decay)
 
 
 def _fields(transform: Any) -> dict[str, Any]:

@@ -28,11 +28,11 @@ def initial_entry(transforms: Sequence[Transform], param: jax.Array) -> dict[str
 
 def entries_of(
     chain: Chain, state: ChainState, params: Sequence[jax.Array]
-) -> list[tuple[dict[str, Any], bool]]:
+) -> list[tuple[dict[str, Any], bool | None]]:
     """Return the entry of each parameter of a chain, and whether it has seen a gradient.
 
-    Where the chain does not count, a parameter has seen none if its arrays are, in every bit, what
-    they were at first: the -0.0 of a momentum buffer hardly comes of gradients.
+    None where nobody can tell: the chain does not count, and the arrays are in every bit what they
+    were at first. For such a chain it makes no difference to the next step.
     """
     fields = {name: jax.tree.leaves(tree) for name, tree in entries.flatten(state.states).items()}
     steps = jax.device_get(jax.tree.leaves(state.step))
@@ -41,8 +41,8 @@ def entries_of(
         entry = {name: leaves[index] for name, leaves in fields.items()}
         if entries.saves_step(chain.transforms):
             entry = {entries.STEP: step_array(steps[index]), **entry}
-        started = steps[index] > 0 if steps else _has_started(chain, param, entry)
-        found.append((entry, bool(started)))
+        started = bool(steps[index] > 0) if steps else _differs(chain, param, entry) or None
+        found.append((entry, started))
     return found
 
 
@@ -167,6 +167,6 @@ def _count(chain: Chain, entry: Mapping[str, Any] | None) -> int:
     return int(all(name in entry for name in entries.keys(chain.transforms)))
 
 
-def _has_started(chain: Chain, param: jax.Array, entry: Mapping[str, Any]) -> bool:
+def _differs(chain: Chain, param: jax.Array, entry: Mapping[str, Any]) -> bool:
     before = initial_entry(chain.transforms, param)
     return any(np.asarray(entry[k]).tobytes() != np.asarray(before[k]).tobytes() for k in before)

@@ -18,6 +18,7 @@ from torchwise.transforms.param_groups import (
     group_leaves,
     with_chain_states,
 )
+from torchwise.transforms.trees import difference
 
 
 def from_state_dict(
@@ -74,7 +75,8 @@ def from_state_dict(
     }
     held, problems = _entries(saved, owners, places)
     _refuse(problems)
-    grouping = group_leaves(params, members, options, list(held))
+    entries = [leaf for leaf, entry in held.items() if entry]
+    grouping = group_leaves(params, members, options, entries)
     transform = ParamGroups(chains, grouping)
     return transform, _state(transform, params, held)
 
@@ -90,9 +92,10 @@ def to_state_dict(
     """Return the dict that a torch optimizer in this state would return; torch can load it.
 
     A parameter without a gradient has no entry where torch would have none. If the chain does not
-    count gradients (SGD without dampening), that is one whose buffer is -0.0 throughout. The lr of
-    a schedule is the rate of the next gradient, of the parameter that has seen most. Arrays are
-    JAX's, the step is a 0-d float32 array; `checkpoint.save` writes them as tensors.
+    count gradients (SGD without dampening), that is one whose buffer is -0.0 throughout, unless the
+    loaded dict had it; torch's next step is the same with it and without. The lr of a schedule is
+    the rate of the next gradient, of the parameter that has seen most. Arrays are JAX's, the step
+    is a 0-d float32 array; `checkpoint.save` writes them as tensors.
 
     Args:
         transform: `sgd(...)`, `adagrad(...)`, a chain of the same blocks in the same order, or what
@@ -105,7 +108,8 @@ def to_state_dict(
 
     Raises:
         TypeError: if `transform` is none of these.
-        ValueError: if torch has no such optimizer, or the names are not those of the parameters.
+        ValueError: if torch has no such optimizer, or the state or the names are not those of the
+            parameters.
     """
     places = layout.places(params)
     if isinstance(transform, Chain):
@@ -115,6 +119,9 @@ def to_state_dict(
             "to_state_dict() needs a torchwise chain or what from_state_dict() returned, but got "
             f"{type(transform).__name__}"
         )
+    problem = difference(state, jax.eval_shape(transform.init, params))
+    if problem:
+        raise ValueError(f"to_state_dict(): the state is not that of these parameters: {problem}")
     grouping, states = transform.grouping, chain_states(state)
     order = _ordered(grouping.members, places, names)
     ids = {leaf: identity for identity, leaf in enumerate(itertools.chain(*order))}
@@ -127,6 +134,8 @@ def to_state_dict(
         ascending = sorted(members)  # the order of the leaves in the trees of a chain's state
         found = entries_of(chain, inner, [leaves[leaf] for leaf in ascending])
         for leaf, (entry, started) in zip(ascending, found):
+            if started is None:
+                started = leaf in grouping.entries
             if entry and (started or recipe.starts_with_state):
                 written[leaf] = _with_torchs_axes(entry, places[leaf])
     # Entries stand in the order of the loaded dict, new ones behind them by id.
@@ -207,7 +216,8 @@ def _ordered(
     if problems:
         listed = "\n  ".join(problems)
         raise ValueError(f"to_state_dict(): the names are not those of the tree:\n  {listed}")
-    return [sorted(group, key=order.index) for group in members]
+    rank = {leaf: position for position, leaf in enumerate(order)}
+    return [sorted(group, key=rank.__getitem__) for group in members]
 
 
 def _steps(state: ChainState) -> int:

@@ -61,6 +61,19 @@ def has_names(paths: Iterable[Any]) -> bool:
     )
 
 
+def difference(given: Any, wanted: Any) -> str | None:
+    """Return how two trees of arrays differ in structure, shapes or types, or None."""
+    if jax.tree.structure(given) != jax.tree.structure(wanted):
+        return f"{jax.tree.structure(given)}, but expected {jax.tree.structure(wanted)}"
+    for (path, one), other in zip(jax.tree.leaves_with_path(given), jax.tree.leaves(wanted)):
+        if (one.shape, one.dtype) != (other.shape, other.dtype):
+            return (
+                f"{jax.tree_util.keystr(path)} is {one.dtype}{list(one.shape)}, "
+                f"but expected {other.dtype}{list(other.shape)}"
+            )
+    return None
+
+
 def _leaf_problem(grad: Any, param: Any) -> str | None:
     if not jax.tree_util.all_leaves([grad]):
         return f"the gradient is a {type(grad).__name__}, the parameter an array"
