@@ -80,7 +80,7 @@ REFUSED = {
         {**sgd_dict(), "state": {0: {"momentum_buffer": torch.ones(2).to_sparse()}}},
         ["'momentum_buffer' cannot be read: only dense tensors"],
     ),
-    "a step with axes": (adagrad(np.ones(2)), ["'step' has shape (2,), torch's steps are scalars"]),
+    "a step with axes": (adagrad(np.ones(2)), ["'step' has shape (2,), a scalar is wanted"]),
     "a step that is none": (adagrad(float("nan")), ["'step' is nan, which counts nothing"]),
     "a negative lr": (sgd_dict(lr=-1), ["group 0: Invalid learning rate: -1"]),
     "nesterov without momentum": (

@@ -4,7 +4,6 @@ import functools
 from collections import defaultdict
 from typing import TYPE_CHECKING, Any
 
-import jax
 import numpy as np
 
 from torchwise.optim.parameter import Parameter

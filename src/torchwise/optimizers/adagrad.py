@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from torchwise.optimizers.recipe import Recipe
+from torchwise.optimizers.group_format import GroupFormat
 from torchwise.optimizers.validation import check_single, require
 from torchwise.transforms.adagrad_scaling import scale_by_adagrad
 from torchwise.transforms.chain import Chain, chain
@@ -88,7 +88,7 @@ def build_adagrad(
     return chain(*blocks, accumulator, scale_by_learning_rate(lr, lr_decay))
 
 
-ADAGRAD = Recipe(
+ADAGRAD_GROUP = GroupFormat(
     name="Adagrad",
     check=check_adagrad,
     build=build_adagrad,

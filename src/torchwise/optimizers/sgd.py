@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from torchwise.optimizers.recipe import Recipe
+from torchwise.optimizers.group_format import GroupFormat
 from torchwise.optimizers.validation import check_single, refuse
 from torchwise.transforms.chain import Chain, chain
 from torchwise.transforms.decay import add_decayed_weights
@@ -87,7 +87,7 @@ def build_sgd(
     return chain(*blocks, scale_by_learning_rate(lr))
 
 
-SGD = Recipe(
+SGD_GROUP = GroupFormat(
     name="SGD",
     check=check_sgd,
     build=build_sgd,

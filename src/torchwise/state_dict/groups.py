@@ -1,4 +1,4 @@
-"""A chain as a group of torch's state dict, and back, for every recipe alike."""
+"""A chain as a group of torch's state dict, and back, for every optimizer alike."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -8,25 +8,25 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from torchwise.optimizers.recipe import Recipe
-from torchwise.optimizers.recipes import RECIPES
+from torchwise.optimizers.group_format import GroupFormat
+from torchwise.optimizers.group_formats import GROUP_FORMATS
 from torchwise.state_dict.leaves import any_array
 from torchwise.transforms.chain import Chain, scalars_at
 from torchwise.transforms.learning_rate import ScaleByLearningRate, ScaleBySchedule
 from torchwise.transforms.transform import Transform
 
-SUPPORTED = ", ".join(recipe.name for recipe in RECIPES)
+SUPPORTED = ", ".join(group_format.name for group_format in GROUP_FORMATS)
 
 
-def recipe_of(group: Mapping[str, Any]) -> Recipe:
+def format_of(group: Mapping[str, Any]) -> GroupFormat:
     """Return the optimizer that a saved group belongs to, by its keys.
 
     Raises:
         ValueError: if it is none that is known.
     """
-    for recipe in RECIPES:
-        if all(key in group for key in recipe.required):
-            return recipe
+    for group_format in GROUP_FORMATS:
+        if all(key in group for key in group_format.required):
+            return group_format
     keys = ", ".join(repr(key) for key in group if key not in ("params", "param_names"))
     raise ValueError(f"no optimizer has the keys {keys}; supported are {SUPPORTED}")
 
@@ -34,7 +34,7 @@ def recipe_of(group: Mapping[str, Any]) -> Recipe:
 def name_of(group: Mapping[str, Any]) -> str:
     """Return what torch calls the optimizer of a saved group, or that it is unknown."""
     try:
-        return recipe_of(group).name
+        return format_of(group).name
     except ValueError:
         return "unknown optimizer"
 
@@ -46,17 +46,19 @@ def chain_of(group: Mapping[str, Any]) -> tuple[Chain, dict[str, Any]]:
         ValueError: as torch does, for invalid hyperparameters.
         TypeError: for values that are none.
     """
-    recipe = recipe_of(group)
+    group_format = format_of(group)
     options = {key: value for key, value in group.items() if key != "params"}
-    options |= {key: value for key, value in recipe.added_later.items() if key not in options}
-    numbers = {key: _number(value) for key, value in options.items() if key in recipe.defaults}
-    recipe.check(**numbers)
-    return recipe.build(**numbers), options
+    options |= {key: value for key, value in group_format.added_later.items() if key not in options}
+    numbers = {
+        key: _number(value) for key, value in options.items() if key in group_format.defaults
+    }
+    group_format.check(**numbers)
+    return group_format.build(**numbers), options
 
 
 def group_of(
     chain: Chain, options: Mapping[str, Any] | None, step: int
-) -> tuple[Recipe, dict[str, Any]]:
+) -> tuple[GroupFormat, dict[str, Any]]:
     """Return the optimizer that a chain is, and its group without parameters.
 
     Args:
@@ -71,14 +73,14 @@ def group_of(
     said: dict[str, Any] = {}
     for transform in transforms:
         said |= {**transform.implies, **_fields(transform)}
-    for recipe in RECIPES:
-        group = dict(recipe.defaults if options is None else options)
+    for group_format in GROUP_FORMATS:
+        group = dict(group_format.defaults if options is None else options)
         group |= {key: _number(v) for key, v in said.items() if _differs(group.get(key), v)}
-        if said.keys() <= recipe.defaults.keys() <= group.keys():
-            numbers = {key: _number(group[key]) for key in recipe.defaults}
-            rebuilt = recipe.build(**{**numbers, **said})
+        if said.keys() <= group_format.defaults.keys() <= group.keys():
+            numbers = {key: _number(group[key]) for key in group_format.defaults}
+            rebuilt = group_format.build(**{**numbers, **said})
             if jax.tree.structure(rebuilt.transforms) == jax.tree.structure(transforms):
-                return recipe, group
+                return group_format, group
     raise ValueError(f"to_state_dict(): {chain!r} is none of torch's optimizers: {SUPPORTED}")
 
 

@@ -78,15 +78,18 @@ def chain_state(
     return ChainState(None if template.step is None else tree_of(template.step, steps), states)
 
 
-def shapes_of(transforms: Sequence[Transform], place: Place) -> dict[str, Any]:
-    """Return what an entry may hold: shapes and types by key, and None for the step."""
-    like = jax.ShapeDtypeStruct(place.shape, place.dtype)
-    step = {entries.STEP: None} if entries.saves_step(transforms) else {}
-    return {**step, **jax.eval_shape(functools.partial(entries.initial, transforms), like)}
+def shapes_of(
+    transforms: Sequence[Transform], shape: tuple[int, ...], dtype: Any
+) -> dict[str, jax.ShapeDtypeStruct]:
+    """Return the shapes and types of all state that such a parameter may have, by key."""
+    initial = functools.partial(entries.initial, transforms)
+    known = jax.eval_shape(initial, jax.ShapeDtypeStruct(shape, dtype))
+    step = {entries.STEP: jax.ShapeDtypeStruct((), np.float32)}
+    return {**step, **known} if entries.saves_step(transforms) else known
 
 
 def load_entry(
-    label: str, saved: Mapping[str, Any], wanted: Mapping[str, Any], place: Place
+    label: str, saved: Mapping[str, Any], known: Mapping[str, Any], place: Place
 ) -> tuple[dict[str, Any], list[str]]:
     """Return the arrays of a saved entry, in the tree's layout, and what is wrong with them.
 
@@ -95,20 +98,21 @@ def load_entry(
     Args:
         label: the parameter, for the texts.
         saved: arrays of any library. None is no value, and an entry without values is no state.
-        wanted: see `shapes_of`.
+        known: see `shapes_of`.
         place: the parameter.
     """
     given = {key: value for key, value in saved.items() if value is not None}
     if not given:
         return {}, []
-    problems = [f"{label}: unexpected state {key!r}" for key in given if key not in wanted]
-    problems += [f"{label}: missing state {key!r}" for key in wanted if key not in given]
+    problems = [f"{label}: unexpected state {key!r}" for key in given if key not in known]
+    problems += [f"{label}: missing state {key!r}" for key in known if key not in given]
     loaded: dict[str, Any] = {}
-    for key, like in wanted.items():
+    for key, like in known.items():
         if key in given:
             try:
                 array = any_array(given[key])
-                loaded[key] = _step(array) if like is None else _like(array, like, place)
+                step = key == entries.STEP
+                loaded[key] = _step(array) if step else _like(array, like, place)
             except (TypeError, ValueError) as error:
                 problems.append(f"{label}: {key!r} {error}")
     return loaded, problems
@@ -144,19 +148,22 @@ def adopted(array: np.ndarray | jax.Array, dtype: Any) -> jax.Array:
 def _like(array: Any, like: Any, place: Place) -> jax.Array:
     """An array of the parameter's shape has the parameter's axes; any other is as it is."""
     as_parameter = like.shape == place.shape
-    shape = place.torch_shape if as_parameter else like.shape
-    if array.shape != shape:
-        raise ValueError(f"has shape {array.shape}, the parameter {place.torch_shape}")
+    _check_shape(array, place.torch_shape if as_parameter else like.shape)
     return adopted(place.from_torch(array) if as_parameter else array, like.dtype)
 
 
 def _step(array: Any) -> np.ndarray:
-    if array.shape != ():
-        raise ValueError(f"has shape {array.shape}, torch's steps are scalars")
+    _check_shape(array, ())
     step = step_array(array)
     if not 0 <= step < 2**31:
         raise ValueError(f"is {step}, which counts nothing")
     return step
+
+
+def _check_shape(array: Any, shape: tuple[int, ...]) -> None:
+    if array.shape != shape:
+        holder = f"the parameter {shape}" if shape else "a scalar is wanted"
+        raise ValueError(f"has shape {array.shape}, {holder}")
 
 
 def _count(chain: Chain, entry: Mapping[str, Any] | None) -> int:

@@ -1,5 +1,6 @@
 """The state of an optimizer: from torch's dict, and to it."""
 
+import functools
 import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -128,7 +129,7 @@ def to_state_dict(
     leaves = list(map(jnp.asarray, jax.tree.leaves(params)))
     groups, written = [], {}
     for chain, inner, members, options in zip(transform.chains, states, order, grouping.options):
-        recipe, group = group_of(chain, options, _steps(inner))
+        group_format, group = group_of(chain, options, _steps(inner))
         group = _named(group, options, [places[leaf].name for leaf in members])
         groups.append({**group, "params": [ids[leaf] for leaf in members]})
         ascending = sorted(members)  # the order of the leaves in the trees of a chain's state
@@ -136,7 +137,7 @@ def to_state_dict(
         for leaf, (entry, started) in zip(ascending, found):
             if started is None:
                 started = leaf in grouping.entries
-            if entry and (started or recipe.starts_with_state):
+            if entry and (started or group_format.starts_with_state):
                 written[leaf] = _with_torchs_axes(entry, places[leaf])
     # Entries stand in the order of the loaded dict, new ones behind them by id.
     by_id = sorted(written, key=ids.__getitem__)
@@ -180,6 +181,7 @@ def _entries(
     """Return the entries by leaf, in the order in which they are saved, and what is wrong."""
     held: dict[int, dict[str, Any]] = {}
     problems = []
+    known_state = functools.cache(shapes_of)
     for identity, entry in saved.items():
         if identity not in owners:
             problems.append(f"state of {identity!r}, which no group has")
@@ -187,8 +189,8 @@ def _entries(
         leaf, chain = owners[identity]
         place = places[leaf]
         label = f"parameter {identity} ({place.name or place.path})"
-        wanted = shapes_of(chain.transforms, place)
-        held[leaf], wrong = load_entry(label, entry, wanted, place)
+        known = known_state(chain.transforms, place.shape, place.dtype)
+        held[leaf], wrong = load_entry(label, entry, known, place)
         problems += wrong
     return held, problems
 

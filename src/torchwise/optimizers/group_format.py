@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 from torchwise.transforms.chain import Chain
 
 
-class Recipe(NamedTuple):
+class GroupFormat(NamedTuple):
     """An optimizer of torch, between the groups of its state dict and a chain.
 
     Attributes:
@@ -22,7 +22,7 @@ class Recipe(NamedTuple):
     check: Callable[..., None]
     build: Callable[..., Chain]
     defaults: Mapping[str, Any]
-    added_later: Mapping[str, Any]
+    added_later: dict[str, Any]
     starts_with_state: bool = False
 
     @property
