@@ -10,14 +10,14 @@ from torchwise.checkpoint.dtypes import BY_TORCH, element_type
 _REGISTERED = 2  # `isbuiltin` of the dtypes of ml_dtypes, which torch cannot hand to numpy
 
 
-def as_numpy(value: Any, where: str) -> np.ndarray | None:
+def as_numpy(value: Any, failure: str) -> np.ndarray | None:
     """View an array of any of the three libraries as a numpy array; None for anything else.
 
     Neither JAX nor torch is imported: a value of theirs can only exist where they already are.
 
     Args:
         value: anything.
-        where: path of the value, for the text of an error.
+        failure: what cannot be done without the array; the text of an error begins with it.
 
     Raises:
         TypeError: an array whose type no checkpoint holds.
@@ -31,9 +31,9 @@ def as_numpy(value: Any, where: str) -> np.ndarray | None:
         else:
             return None
     except (TypeError, RuntimeError) as error:
-        raise TypeError(f"cannot save {where}: {error}") from error
+        raise TypeError(f"{failure}: {error}") from error
     if element_type(array.dtype) is None:
-        raise TypeError(f"cannot save {where}: torch has no dtype {array.dtype}")
+        raise TypeError(f"{failure}: torch has no dtype {array.dtype}")
     return array
 
 

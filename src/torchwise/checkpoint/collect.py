@@ -72,7 +72,7 @@ class _Collector:
             return self._visit_container(value, path)
         if id(value) in self._references:
             return self._references[id(value)]
-        array = as_numpy(value, _where(path))
+        array = as_numpy(value, f"cannot save {_where(path)}")
         if array is None:
             return _scalar(value, path)
         reference = ArrayReference(len(self.arrays))

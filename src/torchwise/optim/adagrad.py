@@ -4,7 +4,7 @@ from typing import Any, ClassVar
 
 from torchwise.optim.jobs import initial_entry
 from torchwise.optim.torch_optimizer import TorchOptimizer
-from torchwise.optimizers.adagrad import build_adagrad, check_adagrad
+from torchwise.optimizers.adagrad import ADAGRAD_GROUP, build_adagrad, check_adagrad
 from torchwise.transforms.adagrad_scaling import scale_by_adagrad
 from torchwise.transforms.chain import Chain
 
@@ -42,12 +42,7 @@ class Adagrad(TorchOptimizer):
         Array([0.5, 0.5], dtype=float32)
     """
 
-    _added_later: ClassVar[dict[str, Any]] = {
-        "foreach": None,
-        "maximize": False,
-        "differentiable": False,
-        "fused": None,
-    }
+    _added_later: ClassVar[dict[str, Any]] = ADAGRAD_GROUP.added_later
 
     def __init__(
         self,

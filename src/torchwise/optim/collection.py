@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from torchwise.optim.parameter import Parameter
-from torchwise.transforms.trees import path_name
+from torchwise.transforms.trees import has_names, path_name
 
 
 class Collection(NamedTuple):
@@ -69,7 +69,7 @@ def collect(params: Any) -> Collection:
             raise ValueError("two parameters have the same name")
         return Collection(tree, list(tree.values()), list(tree))
     entries, treedef = jax.tree.flatten_with_path(params)
-    by_path = any(not _is_position(path[-1:]) or len(path) > 1 for path, _ in entries)
+    by_path = has_names(path for path, _ in entries)
     leaves = [_wrap(leaf, path_name(path) if by_path else None) for path, leaf in entries]
     parameters = [leaf for leaf in leaves if isinstance(leaf, Parameter)]
     names = [parameter.name for parameter in parameters if parameter.name is not None]
@@ -98,7 +98,3 @@ def _is_named(element: Any) -> bool:
         return False
     name, value = element[:2]
     return isinstance(name, str) and (isinstance(value, Parameter) or is_array(value))
-
-
-def _is_position(path: Any) -> bool:
-    return all(isinstance(key, jax.tree_util.SequenceKey) for key in path)

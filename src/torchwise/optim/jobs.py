@@ -10,6 +10,7 @@ import numpy as np
 from torchwise.optim import engine
 from torchwise.optim.parameter import Parameter
 from torchwise.optim.recipe import Recipe
+from torchwise.state_dict import leaves
 from torchwise.transforms import entries
 from torchwise.transforms.chain import Chain
 
@@ -18,8 +19,7 @@ State = dict[Parameter, dict[str, Any]]
 
 def initial_entry(chain: Chain, parameter: Parameter) -> dict[str, Any]:
     """Return a parameter's state before its first gradient, under torch's keys."""
-    step = {entries.STEP: np.float32(0)} if entries.saves_step(chain.transforms) else {}
-    return {**step, **entries.initial(chain.transforms, parameter.data)}
+    return leaves.initial_entry(chain.transforms, parameter.data)
 
 
 class _Part(NamedTuple):
@@ -28,7 +28,7 @@ class _Part(NamedTuple):
     parameters: list[Parameter]
     entries: list[dict[str, Any]]
     names: tuple[str, ...]
-    steps: list[np.float32] | None
+    steps: list[np.ndarray] | None
 
 
 class Job:
@@ -69,7 +69,7 @@ class Job:
             ]
         saved = None
         if recipe.saves_step:
-            saved = [entry[entries.STEP] + np.float32(1) for entry in held]
+            saved = [leaves.step_array(entry[entries.STEP] + 1) for entry in held]
             steps = list(map(int, saved))
         else:  # all that dampening has to know is whether a gradient is the first
             steps = [1 if first else 2 for first in fresh]

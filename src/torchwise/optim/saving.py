@@ -4,13 +4,12 @@ import functools
 from collections import defaultdict
 from typing import TYPE_CHECKING, Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
 from torchwise.optim.parameter import Parameter
-from torchwise.transforms import entries
-from torchwise.transforms.chain import Chain
+from torchwise.state_dict.layout import Place
+from torchwise.state_dict.leaves import load_entry, shapes_of
+from torchwise.state_dict.matching import match_names
 
 if TYPE_CHECKING:
     from torchwise.optim.optimizer import Optimizer
@@ -55,7 +54,7 @@ def from_dict(
         owners.update(zip(saved["params"], matched))
         problems += mismatches + _group_problems(optimizer, index, group)
         groups.append(group)
-    known_state = functools.cache(functools.partial(_known_state, optimizer._memory()))
+    known_state = functools.cache(functools.partial(shapes_of, optimizer._memory().transforms))
     state: defaultdict[Parameter, dict[str, Any]] = defaultdict(dict)
     for identity, entry in state_dict["state"].items():
         if identity not in owners:
@@ -63,7 +62,8 @@ def from_dict(
             continue
         parameter, label = owners[identity]
         known = known_state(parameter.shape, parameter.dtype)
-        loaded, mismatches = _load_entry(label, entry, known)
+        place = Place(label, label, None, parameter.shape, parameter.dtype)
+        loaded, mismatches = load_entry(label, entry, known, place)
         problems += mismatches
         if loaded:
             state[parameter] = loaded
@@ -82,49 +82,11 @@ def _match(
     if theirs is None or ours is None:
         labels = [f"parameter {identity}" for identity in saved["params"]]
         return list(zip(parameters, labels)), []
-    missing = [name for name in ours if name not in theirs]
-    unexpected = [name for name in theirs if name not in ours]
-    if missing or unexpected or len(set(theirs)) < len(theirs):
-        problems = [f"group {index}: missing {name!r}" for name in missing]
-        problems += [f"group {index}: unexpected {name!r}" for name in unexpected]
-        if len(set(theirs)) < len(theirs):
-            problems.append(f"group {index}: the same name twice in {theirs}")
-        return list(zip(parameters, map(repr, ours))), problems
-    by_name = dict(zip(ours, parameters))
-    return [(by_name[name], repr(name)) for name in theirs], []
-
-
-def _load_entry(
-    label: str, saved: dict[str, Any], known: dict[str, Any]
-) -> tuple[dict[str, Any], list[str]]:
-    """Return a parameter's state in its own type, and what is wrong with the saved one."""
-    # An old version's `momentum_buffer: None` is no state.
-    entry = {key: value for key, value in saved.items() if value is not None}
-    if not entry:
-        return {}, []
-    problems = [f"{label}: unexpected state {key!r}" for key in entry if key not in known]
-    loaded: dict[str, Any] = {}
-    for key, like in known.items():
-        if key not in entry:
-            problems.append(f"{label}: missing state {key!r}")
-            continue
-        value = _array(entry[key])
-        if value.shape != like.shape:
-            holder = "a scalar is wanted" if not like.shape else f"the parameter {like.shape}"
-            problems.append(f"{label}: {key!r} has shape {value.shape}, {holder}")
-        elif key == entries.STEP:
-            loaded[key] = np.float32(value)
-        else:
-            loaded[key] = jnp.array(value, like.dtype)
-    return loaded, problems
-
-
-def _known_state(memory: Chain, shape: tuple[int, ...], dtype: np.dtype) -> dict[str, Any]:
-    """Return the shapes and types of all state that such a parameter may have."""
-    initial = functools.partial(entries.initial, memory.transforms)
-    known = jax.eval_shape(initial, jax.ShapeDtypeStruct(shape, dtype))
-    counts = entries.saves_step(memory.transforms)
-    return {entries.STEP: jax.ShapeDtypeStruct((), np.float32), **known} if counts else known
+    order, problems = match_names(theirs, ours)
+    if problems:
+        listed = [f"group {index}: {problem}" for problem in problems]
+        return list(zip(parameters, map(repr, ours))), listed
+    return [(parameters[position], repr(name)) for position, name in zip(order, theirs)], []
 
 
 def _merged(
@@ -151,13 +113,6 @@ def _group_problems(optimizer: "Optimizer", index: int, group: dict[str, Any]) -
     except (TypeError, ValueError) as error:
         return [f"group {index}: {error}"]
     return []
-
-
-def _array(value: Any) -> np.ndarray | jax.Array:
-    """Return an array of any library as one that we read; torch's through DLPack."""
-    if isinstance(value, jax.Array | np.ndarray | np.generic | int | float):
-        return value if isinstance(value, jax.Array) else np.asarray(value)
-    return jnp.from_dlpack(value.detach() if hasattr(value, "detach") else value)
 
 
 def _copied(value: Any) -> Any:

@@ -3,7 +3,7 @@
 from typing import Any, ClassVar
 
 from torchwise.optim.torch_optimizer import TorchOptimizer
-from torchwise.optimizers.sgd import build_sgd, check_sgd
+from torchwise.optimizers.sgd import SGD_GROUP, build_sgd, check_sgd
 from torchwise.transforms.chain import Chain
 from torchwise.transforms.momentum import trace
 
@@ -42,13 +42,7 @@ class SGD(TorchOptimizer):
         Array([0., 0.], dtype=float32)
     """
 
-    _added_later: ClassVar[dict[str, Any]] = {
-        "nesterov": False,
-        "maximize": False,
-        "foreach": None,
-        "differentiable": False,
-        "fused": False,
-    }
+    _added_later: ClassVar[dict[str, Any]] = SGD_GROUP.added_later
 
     def __init__(
         self,

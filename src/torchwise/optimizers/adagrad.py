@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from torchwise.optimizers.group_format import GroupFormat
 from torchwise.optimizers.validation import check_single, require
 from torchwise.transforms.adagrad_scaling import scale_by_adagrad
 from torchwise.transforms.chain import Chain, chain
@@ -85,3 +86,23 @@ def build_adagrad(
         blocks.append(add_decayed_weights(weight_decay))
     accumulator = scale_by_adagrad(initial_accumulator_value, eps)
     return chain(*blocks, accumulator, scale_by_learning_rate(lr, lr_decay))
+
+
+ADAGRAD_GROUP = GroupFormat(
+    name="Adagrad",
+    check=check_adagrad,
+    build=build_adagrad,
+    defaults={
+        "lr": 1e-2,
+        "lr_decay": 0,
+        "eps": 1e-10,
+        "weight_decay": 0,
+        "initial_accumulator_value": 0,
+        "foreach": None,
+        "maximize": False,
+        "differentiable": False,
+        "fused": None,
+    },
+    added_later={"foreach": None, "maximize": False, "differentiable": False, "fused": None},
+    starts_with_state=True,
+)

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from torchwise.optimizers.group_format import GroupFormat
 from torchwise.optimizers.validation import check_single, refuse
 from torchwise.transforms.chain import Chain, chain
 from torchwise.transforms.decay import add_decayed_weights
@@ -84,3 +85,28 @@ def build_sgd(
     if absent_if_zero(momentum) is not None:
         blocks.append(trace(momentum, dampening, nesterov))
     return chain(*blocks, scale_by_learning_rate(lr))
+
+
+SGD_GROUP = GroupFormat(
+    name="SGD",
+    check=check_sgd,
+    build=build_sgd,
+    defaults={
+        "lr": 1e-3,
+        "momentum": 0,
+        "dampening": 0,
+        "weight_decay": 0,
+        "nesterov": False,
+        "maximize": False,
+        "foreach": None,
+        "differentiable": False,
+        "fused": None,
+    },
+    added_later={
+        "nesterov": False,
+        "maximize": False,
+        "foreach": None,
+        "differentiable": False,
+        "fused": False,
+    },
+)

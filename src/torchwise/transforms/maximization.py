@@ -1,7 +1,9 @@
 """Ascend instead of descend."""
 
 import dataclasses
-from typing import Any
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any, ClassVar
 
 import jax
 
@@ -13,6 +15,8 @@ from torchwise.transforms.transform import Empty, Stateless
 @dataclasses.dataclass(frozen=True)
 class Maximize(Stateless):
     """-grad."""
+
+    implies: ClassVar[Mapping[str, Any]] = MappingProxyType({"maximize": True})
 
     @property
     def counts(self) -> bool:

@@ -1,6 +1,8 @@
 """What a transform is: how the state of ONE array advances, and which way the array moves."""
 
 import abc
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any, ClassVar, NamedTuple, final
 
 import jax
@@ -20,9 +22,11 @@ class Transform(abc.ABC):
 
     Attributes:
         saves_step: whether torch writes the step count of a parameter into its state dict.
+        implies: what torch's parameter groups say of this transform, besides its fields.
     """
 
     saves_step: ClassVar[bool] = False
+    implies: ClassVar[Mapping[str, Any]] = MappingProxyType({})
 
     @property
     @abc.abstractmethod

@@ -1,5 +1,6 @@
 """Parameters, gradients and states as aligned lists of leaves; errors that name the culprit."""
 
+from collections.abc import Iterable
 from typing import Any
 
 import jax
@@ -50,6 +51,27 @@ def align(grads: Any, params: Any) -> list[Any]:
         listed = "\n  ".join(problems)
         raise ValueError(f"update(): gradients do not fit the parameters:\n  {listed}")
     return leaves
+
+
+def has_names(paths: Iterable[Any]) -> bool:
+    """Whether the leaves have names: they have none in a mere sequence of arrays, or alone."""
+    return any(
+        len(path) > 1 or any(not isinstance(key, jax.tree_util.SequenceKey) for key in path)
+        for path in paths
+    )
+
+
+def difference(given: Any, wanted: Any) -> str | None:
+    """Return how two trees of arrays differ in structure, shapes or types, or None."""
+    if jax.tree.structure(given) != jax.tree.structure(wanted):
+        return f"{jax.tree.structure(given)}, but expected {jax.tree.structure(wanted)}"
+    for (path, one), other in zip(jax.tree.leaves_with_path(given), jax.tree.leaves(wanted)):
+        if (one.shape, one.dtype) != (other.shape, other.dtype):
+            return (
+                f"{jax.tree_util.keystr(path)} is {one.dtype}{list(one.shape)}, "
+                f"but expected {other.dtype}{list(other.shape)}"
+            )
+    return None
 
 
 def _leaf_problem(grad: Any, param: Any) -> str | None:

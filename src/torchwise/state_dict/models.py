@@ -1,0 +1,73 @@
+"""Parameters: from the state dict of a torch model, and to it."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from torchwise.state_dict.layout import Layout, is_ignored
+from torchwise.state_dict.leaves import adopted, any_array
+from torchwise.state_dict.matching import match_names
+
+
+def params_from_state_dict(
+    state_dict: Mapping[str, Any],
+    params: Any,
+    *,
+    layout: Layout = Layout(),  # noqa: B008 (immutable)
+) -> Any:
+    """Return a tree with the values of a torch model, each with the type of the tree's own.
+
+    Args:
+        state_dict: what `state_dict()` of a torch module returned or a checkpoint holds, with
+            arrays of numpy, JAX or torch.
+        params: a tree of arrays, or of `jax.ShapeDtypeStruct`: what to fill, with its names.
+        layout: how names and axes differ. Without it a square matrix that torch has transposed
+            would be taken as it is: its shape does not tell.
+
+    Raises:
+        ValueError: listing all that is missing, unexpected or of another shape, by name.
+
+    Example:
+        >>> import jax.numpy as jnp, torchwise
+        >>> layout = torchwise.Layout({"kernel": "weight"}, {"kernel": (1, 0)})
+        >>> saved = {"weight": jnp.ones((2, 3))}
+        >>> tree = {"kernel": jnp.zeros((3, 2))}
+        >>> torchwise.params_from_state_dict(saved, tree, layout=layout)["kernel"].shape
+        (3, 2)
+    """
+    places = layout.places(params)
+    known = {place.name for place in places}
+    given = [name for name in state_dict if name in known or not is_ignored(name, layout)]
+    _, problems = match_names(given, [place.name for place in places])
+    values = []
+    for place in places:
+        if place.name not in state_dict:
+            continue
+        try:
+            array = any_array(state_dict[place.name])
+            if array.shape != place.torch_shape:
+                raise ValueError(f"has shape {array.shape}, the parameter {place.torch_shape}")
+            values.append(adopted(place.from_torch(array), place.dtype))
+        except (TypeError, ValueError) as error:
+            problems.append(f"{place.name!r} {error}")
+    if problems:
+        listed = "\n  ".join(problems)
+        raise ValueError(f"params_from_state_dict(): the state dict does not fit:\n  {listed}")
+    return jax.tree.structure(params).unflatten(values)
+
+
+def params_to_state_dict(
+    params: Any,
+    *,
+    layout: Layout = Layout(),  # noqa: B008 (immutable)
+) -> dict[str, jax.Array]:
+    """Return the parameters by torch's names, with torch's axes: what torch's modules load.
+
+    Args:
+        params: a tree of arrays.
+        layout: as for `params_from_state_dict`, whose inverse this is.
+    """
+    leaves = map(jnp.asarray, jax.tree.leaves(params))
+    return {place.name: place.to_torch(leaf) for place, leaf in zip(layout.places(params), leaves)}

@@ -1,0 +1,245 @@
+"""The state of an optimizer: from torch's dict, and to it."""
+
+import functools
+import itertools
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from torchwise.state_dict.groups import chain_of, group_of
+from torchwise.state_dict.layout import Layout, Place
+from torchwise.state_dict.leaves import chain_state, entries_of, load_entry, shapes_of
+from torchwise.state_dict.matching import match_ids, match_names
+from torchwise.transforms.chain import Chain, ChainState
+from torchwise.transforms.param_groups import (
+    ParamGroups,
+    chain_states,
+    group_leaves,
+    with_chain_states,
+)
+from torchwise.transforms.trees import difference
+
+
+def from_state_dict(
+    state_dict: Mapping[str, Any],
+    params: Any,
+    *,
+    names: Sequence[str] | None = None,
+    layout: Layout = Layout(),  # noqa: B008 (immutable)
+) -> tuple[ParamGroups, Any]:
+    """Return the transform and the state that the dict of a torch optimizer means for a tree.
+
+    Parameters are matched by name where both sides have names, else by position; all shapes are
+    checked. A dict has names if its optimizer was made from `named_parameters()`; a tree has its
+    paths. Shapes cannot tell that a square matrix is to be transposed: `layout` says so.
+
+    Arrays are copied into JAX's memory, floating state with the parameter's type if it has another,
+    as torch does. A parameter without state, or with a `momentum_buffer` of None, has had no
+    gradient yet. What the groups hold besides hyperparameters (`initial_lr`, `foreach`, names) is
+    kept by the transform, so that `to_state_dict` gives it back.
+
+    Args:
+        state_dict: what `state_dict()` of a torch optimizer returned or a checkpoint holds, with
+            arrays of numpy, JAX or torch.
+        params: a tree of arrays.
+        names: torch's names in the order of the ids, for a dict without them: those of
+            `model.named_parameters()`, or the keys of a model's state dict without its buffers.
+        layout: how names and axes differ.
+
+    Returns:
+        A transform with one chain a group (its `chains`), and its state: what `init` would return
+        had it seen all the gradients that torch has.
+
+    Raises:
+        ValueError: listing all that is missing, unexpected, of another shape or invalid.
+
+    Example:
+        >>> import jax.numpy as jnp, torchwise
+        >>> group = {"lr": 0.1, "momentum": 0.9, "dampening": 0, "weight_decay": 0, "params": [0]}
+        >>> entry = {"momentum_buffer": jnp.ones(2)}
+        >>> state_dict = {"state": {0: entry}, "param_groups": [group]}
+        >>> transform, state = torchwise.from_state_dict(state_dict, {"w": jnp.zeros(2)})
+        >>> state.states[0].momentum_buffer["w"]
+        Array([1., 1.], dtype=float32)
+    """
+    saved, groups = _parts(state_dict)
+    places = layout.places(params)
+    members, problems = match_ids(groups, places, names)
+    chains, options, invalid = _chains(groups)
+    _refuse(problems + invalid)
+    owners = {
+        identity: (leaf, chain)
+        for group, leaves, chain in zip(groups, members, chains)
+        for identity, leaf in zip(group["params"], leaves)
+    }
+    held, problems = _entries(saved, owners, places)
+    _refuse(problems)
+    entries = [leaf for leaf, entry in held.items() if entry]
+    grouping = group_leaves(params, members, options, entries)
+    transform = ParamGroups(chains, grouping)
+    return transform, _state(transform, params, held)
+
+
+def to_state_dict(
+    transform: Any,
+    state: Any,
+    params: Any,
+    *,
+    names: Sequence[str] | None = None,
+    layout: Layout = Layout(),  # noqa: B008 (immutable)
+) -> dict[str, Any]:
+    """Return the dict that a torch optimizer in this state would return; torch can load it.
+
+    A parameter without a gradient has no entry where torch would have none. If the chain does not
+    count gradients (SGD without dampening), that is one whose buffer is -0.0 throughout, unless the
+    loaded dict had it; torch's next step is the same with it and without. The lr of a schedule is
+    the rate of the next gradient, of the parameter that has seen most. Arrays are JAX's, the step
+    is a 0-d float32 array; `checkpoint.save` writes them as tensors.
+
+    Args:
+        transform: `sgd(...)`, `adagrad(...)`, a chain of the same blocks in the same order, or what
+            `from_state_dict` returned, which gives its groups back with all their keys.
+        state: its state.
+        params: the parameters.
+        names: torch's names in the order that the ids are to have; without it, the order is that of
+            the loaded dict or else of the tree.
+        layout: how names and axes differ, as for `from_state_dict`.
+
+    Raises:
+        TypeError: if `transform` is none of these.
+        ValueError: if torch has no such optimizer, or the state or the names are not those of the
+            parameters.
+    """
+    places = layout.places(params)
+    if isinstance(transform, Chain):
+        transform = ParamGroups([transform], group_leaves(params, [range(len(places))]))
+    elif not isinstance(transform, ParamGroups):
+        raise TypeError(
+            "to_state_dict() needs a torchwise chain or what from_state_dict() returned, but got "
+            f"{type(transform).__name__}"
+        )
+    problem = difference(state, jax.eval_shape(transform.init, params))
+    if problem:
+        raise ValueError(f"to_state_dict(): the state is not that of these parameters: {problem}")
+    grouping, states = transform.grouping, chain_states(state)
+    order = _ordered(grouping.members, places, names)
+    ids = {leaf: identity for identity, leaf in enumerate(itertools.chain(*order))}
+    leaves = list(map(jnp.asarray, jax.tree.leaves(params)))
+    groups, written = [], {}
+    for chain, inner, members, options in zip(transform.chains, states, order, grouping.options):
+        group_format, group = group_of(chain, options, _steps(inner))
+        group = _named(group, options, [places[leaf].name for leaf in members])
+        groups.append({**group, "params": [ids[leaf] for leaf in members]})
+        ascending = sorted(members)  # the order of the leaves in the trees of a chain's state
+        found = entries_of(chain, inner, [leaves[leaf] for leaf in ascending])
+        for leaf, (entry, started) in zip(ascending, found):
+            if started is None:
+                started = leaf in grouping.entries
+            if entry and (started or group_format.starts_with_state):
+                written[leaf] = _with_torchs_axes(entry, places[leaf])
+    # Entries stand in the order of the loaded dict, new ones behind them by id.
+    by_id = sorted(written, key=ids.__getitem__)
+    first = [leaf for leaf in grouping.entries if leaf in written]
+    entries = {ids[leaf]: written[leaf] for leaf in [*first, *by_id]}
+    return {"state": entries, "param_groups": groups}
+
+
+def _parts(state_dict: Any) -> tuple[Mapping[Any, Any], Sequence[Mapping[str, Any]]]:
+    keys = list(state_dict) if isinstance(state_dict, Mapping) else type(state_dict).__name__
+    if "state" not in keys or "param_groups" not in keys:
+        raise ValueError(
+            "from_state_dict(): an optimizer's state dict has the keys 'state' and 'param_groups', "
+            f"but got {keys}"
+        )
+    return state_dict["state"], state_dict["param_groups"]
+
+
+def _refuse(problems: Sequence[str]) -> None:
+    if problems:
+        listed = "\n  ".join(problems)
+        raise ValueError(f"from_state_dict(): the state dict does not fit:\n  {listed}")
+
+
+def _chains(
+    groups: Sequence[Mapping[str, Any]],
+) -> tuple[list[Chain], list[dict[str, Any]], list[str]]:
+    """Return the chain and the options of each group, and what is wrong with the groups."""
+    made, problems = [], []
+    for index, group in enumerate(groups):
+        try:
+            made.append(chain_of(group))
+        except (TypeError, ValueError) as error:
+            problems.append(f"group {index}: {error}")
+    return [chain for chain, _ in made], [options for _, options in made], problems
+
+
+def _entries(
+    saved: Mapping[Any, Any], owners: Mapping[Any, tuple[int, Chain]], places: Sequence[Place]
+) -> tuple[dict[int, dict[str, Any]], list[str]]:
+    """Return the entries by leaf, in the order in which they are saved, and what is wrong."""
+    held: dict[int, dict[str, Any]] = {}
+    problems = []
+    known_state = functools.cache(shapes_of)
+    for identity, entry in saved.items():
+        if identity not in owners:
+            problems.append(f"state of {identity!r}, which no group has")
+            continue
+        leaf, chain = owners[identity]
+        place = places[leaf]
+        label = f"parameter {identity} ({place.name or place.path})"
+        known = known_state(chain.transforms, place.shape, place.dtype)
+        held[leaf], wrong = load_entry(label, entry, known, place)
+        problems += wrong
+    return held, problems
+
+
+def _state(transform: ParamGroups, params: Any, held: Mapping[int, Mapping[str, Any]]) -> Any:
+    leaves = list(map(jnp.asarray, jax.tree.leaves(params)))
+    template = jax.eval_shape(transform.init, params)
+    states = []
+    for chain, inner, members in zip(
+        transform.chains, chain_states(template), transform.grouping.members
+    ):
+        ascending = sorted(members)
+        entries = [held.get(leaf) for leaf in ascending]
+        states.append(chain_state(chain, inner, entries, [leaves[leaf] for leaf in ascending]))
+    return with_chain_states(template, states)
+
+
+def _ordered(
+    members: Sequence[Sequence[int]], places: Sequence[Place], names: Sequence[str] | None
+) -> list[list[int]]:
+    """Return the members of each group in the order of the names, if there are any."""
+    if names is None:
+        return [list(group) for group in members]
+    order, problems = match_names(names, [place.name for place in places])
+    if problems:
+        listed = "\n  ".join(problems)
+        raise ValueError(f"to_state_dict(): the names are not those of the tree:\n  {listed}")
+    rank = {leaf: position for position, leaf in enumerate(order)}
+    return [sorted(group, key=rank.__getitem__) for group in members]
+
+
+def _steps(state: ChainState) -> int:
+    """Return how many gradients the parameter has seen that has seen most."""
+    return max(map(int, jax.tree.leaves(state.step)), default=0)
+
+
+def _named(
+    group: dict[str, Any], options: Mapping[str, Any] | None, names: Sequence[str]
+) -> dict[str, Any]:
+    """Return the group with names if it had some, or if it is new and the tree has some."""
+    if not all(names) or (options is not None and "param_names" not in options):
+        return group
+    if options is None:  # torch puts them before the defaults
+        return {"param_names": [*names], **group}
+    return {**group, "param_names": [*names]}
+
+
+def _with_torchs_axes(entry: Mapping[str, Any], place: Place) -> dict[str, Any]:
+    return {
+        key: place.to_torch(value) if value.shape == place.shape else value
+        for key, value in entry.items()
+    }

@@ -1,0 +1,163 @@
+"""What does not fit is refused at once, all of it, by name."""
+
+import re
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+import torch
+from state_dict_tools import tensors_of
+
+import torchwise
+
+PARAMS = {"w": jnp.ones((2, 3)), "b": jnp.ones(2)}
+
+
+def sgd_dict(**changes):
+    group = torch.optim.SGD(tensors_of([np.ones(1)]), 0.1, 0.9).state_dict()["param_groups"][0]
+    return {"state": {}, "param_groups": [{**group, "params": [0, 1], **changes}]}
+
+
+def without(key):
+    state_dict = sgd_dict()
+    del state_dict["param_groups"][0][key]
+    return state_dict
+
+
+def buffers(*shapes, key="momentum_buffer", **changes):
+    state = {index: {key: np.ones(shape, np.float32)} for index, shape in enumerate(shapes)}
+    return {**sgd_dict(**changes), "state": state}
+
+
+NAMED = {"param_names": ["b", "weight"]}
+ADAGRAD = torch.optim.Adagrad(tensors_of([np.ones(2), np.ones((2, 3))])).state_dict()
+UNKNOWN = torch.optim.RMSprop(tensors_of([np.ones(1), np.ones(1)])).state_dict()
+
+
+def adagrad(step):
+    return {**ADAGRAD, "state": {0: {**ADAGRAD["state"][0], "step": step}}}
+
+
+REFUSED = {
+    "another dict": ({"model": {}}, ["keys 'state' and 'param_groups', but got ['model']"]),
+    "no dict": ([1], ["but got list"]),
+    "another optimizer": (
+        UNKNOWN,
+        ["group 0: no optimizer has the keys 'lr', 'momentum', 'alpha'", "supported are SGD, Adag"],
+    ),
+    "too few": (sgd_dict(params=[0]), ["1 parameters in the state dict, 2 in the tree"]),
+    "an id twice": (sgd_dict(params=[0, 0]), ["an id is in the groups twice"]),
+    "other names": (sgd_dict(**NAMED), ["missing 'w'", "unexpected 'weight'"]),
+    "a name twice": (sgd_dict(param_names=["b", "b"]), ["missing 'w'", "same name twice in"]),
+    "names too few": (sgd_dict(param_names=["b"]), ["1 names for 2 parameters"]),
+    "shapes": (
+        buffers((3,), (3, 2)),
+        [
+            "parameter 0 (b): 'momentum_buffer' has shape (3,), the parameter (2,)",
+            "parameter 1 (w): 'momentum_buffer' has shape (3, 2), the parameter (2, 3)",
+        ],
+    ),
+    "state of another optimizer": (
+        buffers((2,), key="exp_avg"),
+        ["(b): unexpected state 'exp_avg'", "(b): missing state 'momentum_buffer'"],
+    ),
+    "a buffer without momentum": (
+        buffers((2,), momentum=0),
+        ["parameter 0 (b): unexpected state 'momentum_buffer'"],
+    ),
+    "state of nobody": (buffers((2,), (2, 3), (1,)), ["state of 2, which no group has"]),
+    "complex state": (
+        {**sgd_dict(), "state": {0: {"momentum_buffer": np.ones(2, np.complex64)}}},
+        ["'momentum_buffer' is complex64, the parameter float32"],
+    ),
+    "no array": (
+        {**sgd_dict(), "state": {0: {"momentum_buffer": "zeros"}}},
+        ["'momentum_buffer' is a str, no array"],
+    ),
+    "a sparse tensor": (
+        {**sgd_dict(), "state": {0: {"momentum_buffer": torch.ones(2).to_sparse()}}},
+        ["'momentum_buffer' cannot be read: only dense tensors"],
+    ),
+    "a step with axes": (adagrad(np.ones(2)), ["'step' has shape (2,), a scalar is wanted"]),
+    "a step that is none": (adagrad(float("nan")), ["'step' is nan, which counts nothing"]),
+    "a negative lr": (sgd_dict(lr=-1), ["group 0: Invalid learning rate: -1"]),
+    "nesterov without momentum": (
+        sgd_dict(momentum=0, nesterov=True),
+        ["group 0: Nesterov momentum requires a momentum and zero dampening"],
+    ),
+    "a hyperparameter that is none": (sgd_dict(lr="fast"), ["group 0: '<' not supported"]),
+    "a missing hyperparameter": (without("dampening"), ["supported are SGD, Adagrad"]),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_from_state_dict_lists_every_problem(case):
+    state_dict, texts = REFUSED[case]
+    with pytest.raises(ValueError, match=r"^from_state_dict\(\): ") as caught:
+        torchwise.from_state_dict(state_dict, PARAMS)
+    for text in texts:
+        assert text in str(caught.value)
+
+
+def test_the_names_given_must_be_those_of_the_tree():
+    with pytest.raises(ValueError, match="missing 'w'\n  unexpected 'v'"):
+        torchwise.from_state_dict(sgd_dict(), PARAMS, names=["b", "v"])
+    transform = torchwise.sgd()
+    with pytest.raises(ValueError, match=r"to_state_dict\(\): the names are not[^'\0]*'w'"):
+        torchwise.to_state_dict(transform, transform.init(PARAMS), PARAMS, names=["b"])
+
+
+CHAINS = {
+    "dragon": torchwise.dragon_sgd(0.1, 0.9),
+    "decay twice": torchwise.chain(torchwise.add_decayed_weights(0.1), torchwise.sgd(0.1, 0, 0, 1)),
+    "decay after momentum": torchwise.chain(
+        torchwise.trace(0.9), torchwise.add_decayed_weights(0.1), torchwise.sgd(0.1)
+    ),
+    "decaying lr": torchwise.chain(torchwise.trace(0.9), torchwise.scale_by_learning_rate(0.1, 2)),
+    "no lr": torchwise.scale_by_adagrad(),
+}
+
+
+@pytest.mark.parametrize("case", CHAINS)
+def test_a_chain_that_torch_does_not_know_is_refused(case):
+    chain = CHAINS[case]
+    text = f"to_state_dict(): {chain!r} is none of torch's optimizers: SGD, Adagrad"
+    with pytest.raises(ValueError, match=f"^{re.escape(text)}$"):
+        torchwise.to_state_dict(chain, chain.init(PARAMS), PARAMS)
+
+
+def test_other_transforms_are_refused():
+    transform = optax.sgd(0.1)
+    with pytest.raises(TypeError, match=r"needs a torchwise chain .* but got Gradient"):
+        torchwise.to_state_dict(transform, transform.init(PARAMS), PARAMS)
+
+
+def test_params_from_state_dict_lists_every_problem():
+    saved = {"w": np.ones((3, 2)), "c": np.ones(2)}
+    with pytest.raises(ValueError, match=r"^params_from_state_dict\(\): ") as caught:
+        torchwise.params_from_state_dict(saved, PARAMS)
+    assert str(caught.value).split("\n  ")[1:] == [
+        "missing 'b'",
+        "unexpected 'c'",
+        "'w' has shape (3, 2), the parameter (2, 3)",
+    ]
+
+
+@pytest.mark.parametrize("axes", [(0,), (0, 0), (0, 2), (1, None)])
+def test_axes_must_fit(axes):
+    layout = torchwise.Layout(permute={"w": axes})
+    with pytest.raises(ValueError, match=re.escape(f"axes {axes} do not fit 'w' of shape (2, 3)")):
+        torchwise.params_from_state_dict({}, PARAMS, layout=layout)
+
+
+def test_two_leaves_cannot_have_one_name():
+    with pytest.raises(ValueError, match="'b' and 'w' have the same name in torch, 'x'"):
+        torchwise.params_to_state_dict(PARAMS, layout=torchwise.Layout(lambda _: "x"))
+
+
+def test_a_state_of_other_parameters_is_refused():
+    transform = torchwise.sgd(0.1, 0.9)
+    with pytest.raises(ValueError, match="the state is not that of these parameters: PyTreeDef"):
+        torchwise.to_state_dict(transform, transform.init({"x": jax.numpy.ones(2)}), PARAMS)
