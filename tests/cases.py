@@ -68,4 +68,4 @@ CASES = [
 ]
 
 # Whole vectors, vectors with tails of several lengths, matrices, a scalar, an empty array.
-SHAPES = [(1003,), (64,), (33,), (7, 9), (3, 1, 5), (1,), (), (0,)]
+SHAPES = [(1003,), (64,), (33,), (7, 9), (64, 3), (3, 1, 5), (1,), (), (0,)]

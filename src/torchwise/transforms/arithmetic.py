@@ -44,7 +44,8 @@ def add(x: jax.Array, y: jax.Array, alpha: Scalar | None = None) -> jax.Array:
     """`x.add(y, alpha=alpha)`: one rounding, as a fused multiply-add."""
     if alpha is None:
         return (_wide(x) + _wide(y)).astype(x.dtype)
-    return (_wide(x) + _wide(_constant(alpha, x.dtype)) * _wide(y)).astype(x.dtype)
+    wide, factor = _wide(x), _wide(_constant(alpha, x.dtype))
+    return (wide + factor * pinned(_wide(y), beside=wide)).astype(x.dtype)
 
 
 def add_square(x: jax.Array, y: jax.Array) -> jax.Array:
@@ -78,14 +79,15 @@ def settle(direction: Any) -> jax.Array:
     return _quotient(direction).astype(direction.numerator.dtype)
 
 
-def increment(direction: Any) -> jax.Array:
-    """Evaluate the direction at the end of the chain, where `apply_updates` adds it in one FMA."""
+def increment(direction: Any, param: jax.Array) -> jax.Array:
+    """Evaluate the direction at the end of the chain, where it is added to `param` in one FMA."""
     if not isinstance(direction, Scaled):
         return direction
     numerator, denominator, factor = direction
     if denominator is None and factor is not None:
         alpha = _wide(_constant(factor, numerator.dtype))
-        return (alpha * _wide(numerator)).astype(numerator.dtype)
+        factor = pinned(_wide(numerator), beside=_wide(param))
+        return (alpha * factor).astype(numerator.dtype)
     return _quotient(direction).astype(numerator.dtype)
 
 

@@ -69,7 +69,7 @@ def _direct(transforms: Sequence[Transform], leaf: Leaf) -> jax.Array:
     grad: Any = leaf.grad
     for transform, state, scalars in zip(transforms, leaf.states, leaf.scalars):
         grad = transform.direction(_input(transform, grad), state, leaf.param, scalars)
-    return increment(grad)
+    return increment(grad, leaf.param)
 
 
 def _input(transform: Transform, grad: Any) -> Any:

@@ -33,12 +33,16 @@ def double(value: Any) -> Any:
     return jnp.where(wide < 0, jnp.nan, wide) if jnp.issubdtype(value.dtype, jnp.integer) else wide
 
 
-def pinned(product: Any) -> Any:
-    """Keep the rounding of a product that is added to something next.
+def pinned(x: Any, beside: Any = None) -> Any:
+    """Return `x`, hidden from the compiler: what stands on either side is not merged across.
 
-    XLA contracts product and sum to one fused multiply-add. On CPU no barrier or bit cast stops
-    it; a selection does, as long as the compiler cannot prove that the product is no NaN.
+    XLA contracts product and sum to one fused multiply-add. Where torch rounds the product, it is
+    pinned. And LLVM tears products from their sums where it reads short rows: it moves either in
+    front of the shuffles of an array just loaded. Where torch has a fused multiply-add, the factor
+    is pinned, and reading the other summand `beside` it keeps that one in place.
+    On CPU no barrier or bit cast does any of this; a selection does, as long as its arms are no
+    constants and the compiler cannot prove that `x` is no NaN. The arm for NaN gives NaN.
     """
-    if not isinstance(product, jax.Array):
-        return product
-    return jnp.where(product == product, product, jnp.full_like(product, jnp.nan))
+    if not isinstance(x, jax.Array):
+        return x
+    return jnp.where(x == x, x, x + (x if beside is None else beside))
