@@ -11,6 +11,7 @@ import numpy as np
 from torchwise.optim.parameter import Parameter
 from torchwise.transforms import entries
 from torchwise.transforms.chain import Chain
+from torchwise.transforms.placement import beside
 
 if TYPE_CHECKING:
     from torchwise.optim.optimizer import Optimizer
@@ -63,7 +64,7 @@ def from_dict(
             continue
         parameter, label = owners[identity]
         known = known_state(parameter.shape, parameter.dtype)
-        loaded, mismatches = _load_entry(label, entry, known)
+        loaded, mismatches = _load_entry(label, entry, known, parameter.data)
         problems += mismatches
         if loaded:
             state[parameter] = loaded
@@ -95,9 +96,9 @@ def _match(
 
 
 def _load_entry(
-    label: str, saved: dict[str, Any], known: dict[str, Any]
+    label: str, saved: dict[str, Any], known: dict[str, Any], param: jax.Array
 ) -> tuple[dict[str, Any], list[str]]:
-    """Return a parameter's state in its own type, and what is wrong with the saved one."""
+    """Return a parameter's state in its own type and place, and what is wrong with the saved one."""
     # An old version's `momentum_buffer: None` is no state.
     entry = {key: value for key, value in saved.items() if value is not None}
     if not entry:
@@ -115,7 +116,7 @@ def _load_entry(
         elif key == entries.STEP:
             loaded[key] = np.float32(value)
         else:
-            loaded[key] = jnp.array(value, like.dtype)
+            loaded[key] = beside(param, jnp.array(value, like.dtype))
     return loaded, problems
 
 

@@ -4,6 +4,7 @@ import functools
 from typing import Any
 
 import jax
+from jax.core import Tracer
 from jax.experimental.shard_alike import shard_alike
 from jax.sharding import NamedSharding, PartitionSpec, Sharding
 
@@ -18,7 +19,7 @@ def beside(param: jax.Array, state: Any) -> Any:
 
 def _place(param: jax.Array, array: jax.Array) -> jax.Array:
     alike = array.shape == param.shape
-    if isinstance(param, jax.core.Tracer):
+    if isinstance(param, Tracer):
         # A constant has no sharding, and jit drops parameters whose values nothing depends on.
         return shard_alike(param, array)[1] if alike else array
     if not param.committed:
