@@ -1,6 +1,7 @@
 """Measuring in turn: on a machine whose speed changes, ratios of neighbours in time still hold."""
 
 import math
+import random
 import statistics
 import time
 from collections.abc import Callable, Mapping
@@ -25,7 +26,8 @@ def interleaved(
 
     Args:
         runs: each does its work to the end before it returns.
-        repeats: rounds; each calls all runs, the first one in turn.
+        repeats: rounds; each takes a sample of all runs, in an order drawn anew. A sample begins
+            with a call that does not count, so that caches hold a run's own data and not another's.
         shortest: how many seconds a sample takes at least; shorter runs are called repeatedly.
     """
     calls = {}
@@ -34,10 +36,10 @@ def interleaved(
             duration = seconds(run)
         calls[name] = max(1, math.ceil(shortest / duration))
     samples: dict[str, list[float]] = {name: [] for name in runs}
-    names = list(runs)
-    for repeat in range(repeats):
-        shift = repeat % len(names)
-        for name in names[shift:] + names[:shift]:
+    generator = random.Random(0)
+    for _ in range(repeats):
+        for name in generator.sample(list(runs), len(runs)):
+            runs[name]()
             samples[name].append(seconds(runs[name], calls[name]))
     return samples
 
