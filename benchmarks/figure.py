@@ -1,4 +1,4 @@
-"""The figures: bars for workloads, lines for growth."""
+"""The figures: points for workloads, lines for growth."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,15 +20,16 @@ COLORS = {
 _DPI = 130
 
 
-def draw_bars(rows: Sequence[Row], path: Path) -> None:
-    """Draw a panel for each workload: one group of bars an optimizer, one bar a peer."""
+def draw_steps(rows: Sequence[Row], path: Path) -> None:
+    """Draw a panel for each workload: one group of points an optimizer, one point a peer."""
     workloads = list(dict.fromkeys(row["workload"] for row in rows))
     figure = Figure(figsize=(11, 2.6 * len(workloads)), dpi=_DPI, layout="constrained")
     panels = figure.subplots(len(workloads), 1, squeeze=False)[:, 0]
     for axes, workload in zip(panels, workloads, strict=True):
         _draw_workload(axes, [row for row in rows if row["workload"] == workload])
         axes.set_title(workload)
-    panels[0].legend(frameon=False, ncols=len(COLORS) + 1, fontsize="small", loc="lower left")
+    entries = panels[0].get_legend_handles_labels()
+    figure.legend(*entries, frameon=False, ncols=len(COLORS) + 1, loc="outside upper center")
     figure.savefig(path, format="png")
 
 
@@ -40,7 +41,9 @@ def _draw_workload(axes: Axes, rows: Sequence[Row]) -> None:
             if found is not None:
                 place = group + (position - len(COLORS) / 2 + 0.5) * width
                 label = name if group == 0 else None
-                axes.bar(place, found["milliseconds"]["median"], width, color=color, label=label)
+                times = found["milliseconds"]
+                axes.vlines(place, times["lower"], times["upper"], color=color)
+                axes.plot(place, times["median"], "o", color=color, label=label)
         if row["limit_milliseconds"] is not None:
             label = "limit of memory" if group == 0 else None
             height = row["limit_milliseconds"]

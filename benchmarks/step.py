@@ -36,7 +36,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         rows.append(row)
         result = {"environment": environment.describe(cores), "rows": rows}
         (arguments.out / "step.json").write_text(json.dumps(result, indent=1))
-    figure.draw_bars(rows, arguments.out / "step.png")
+    figure.draw_steps(rows, arguments.out / "step.png")
     print(report.text(rows))
 
 
