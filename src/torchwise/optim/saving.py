@@ -98,7 +98,7 @@ def _match(
 def _load_entry(
     label: str, saved: dict[str, Any], known: dict[str, Any], param: jax.Array
 ) -> tuple[dict[str, Any], list[str]]:
-    """Return a parameter's state in its own type and place, and what is wrong with the saved one."""
+    """Return a parameter's state in its type and place, and what is wrong with the saved one."""
     # An old version's `momentum_buffer: None` is no state.
     entry = {key: value for key, value in saved.items() if value is not None}
     if not entry:
