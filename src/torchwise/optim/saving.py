@@ -4,12 +4,14 @@ import functools
 from collections import defaultdict
 from typing import TYPE_CHECKING, Any
 
+import jax
 import numpy as np
 
 from torchwise.optim.parameter import Parameter
 from torchwise.state_dict.layout import Place
 from torchwise.state_dict.leaves import load_entry, shapes_of
 from torchwise.state_dict.matching import match_names
+from torchwise.transforms.placement import beside
 
 if TYPE_CHECKING:
     from torchwise.optim.optimizer import Optimizer
@@ -64,6 +66,8 @@ def from_dict(
         known = known_state(parameter.shape, parameter.dtype)
         place = Place(label, label, None, parameter.shape, parameter.dtype)
         loaded, mismatches = load_entry(label, entry, known, place)
+        arrays = {key: value for key, value in loaded.items() if isinstance(value, jax.Array)}
+        loaded |= beside(parameter.data, arrays)
         problems += mismatches
         if loaded:
             state[parameter] = loaded

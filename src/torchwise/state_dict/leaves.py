@@ -12,6 +12,7 @@ from torchwise.checkpoint.arrays import as_numpy
 from torchwise.state_dict.layout import Place
 from torchwise.transforms import entries
 from torchwise.transforms.chain import Chain, ChainState
+from torchwise.transforms.placement import beside
 from torchwise.transforms.transform import Transform
 
 
@@ -67,7 +68,8 @@ def chain_state(
     ]
 
     def tree_of(structure: Any, values: list[Any]) -> Any:
-        return jax.tree.structure(structure).unflatten(map(jnp.array, values))
+        placed = [beside(param, jnp.array(value)) for param, value in zip(params, values)]
+        return jax.tree.structure(structure).unflatten(placed)
 
     states = tuple(
         type(state)(

@@ -12,6 +12,7 @@ from torchwise.transforms.arithmetic import constant_like
 from torchwise.transforms.entries import state_type
 from torchwise.transforms.evaluation import Leaf, evaluate
 from torchwise.transforms.numbers import double
+from torchwise.transforms.placement import beside
 from torchwise.transforms.transform import Transform
 
 
@@ -96,11 +97,13 @@ def scalars_at(transforms: tuple[Transform, ...], step: Any) -> tuple[Any, ...]:
 
 def _init(transforms: tuple[Transform, ...], params: Any) -> ChainState:
     counts = any(transform.counts for transform in transforms)
-    step = jax.tree.map(lambda _: jnp.zeros((), jnp.int32), params) if counts else None
     leaves, treedef = jax.tree.flatten(params)
+    leaves = list(map(jnp.asarray, leaves))
+    steps = [beside(leaf, jnp.zeros((), jnp.int32)) for leaf in leaves] if counts else []
+    step = treedef.unflatten(steps) if counts else None
     states = []
     for transform in transforms:
-        initial = [transform.init(jnp.asarray(leaf)) for leaf in leaves]
+        initial = [beside(leaf, transform.init(leaf)) for leaf in leaves]
         states.append(_tree_of(initial, state_type(transform), treedef))
     return ChainState(step, tuple(states))
 

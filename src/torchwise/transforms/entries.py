@@ -6,6 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from torchwise.transforms.placement import beside
 from torchwise.transforms.transform import Transform
 
 STEP = "step"
@@ -42,7 +43,7 @@ def saves_step(transforms: Sequence[Transform]) -> bool:
 
 def initial(transforms: Sequence[Transform], param: jax.Array) -> dict[str, jax.Array]:
     """Return the arrays before the first gradient, by name."""
-    return flatten([transform.init(param) for transform in transforms])
+    return flatten([beside(param, transform.init(param)) for transform in transforms])
 
 
 def flatten(states: Sequence[Any]) -> dict[str, jax.Array]:

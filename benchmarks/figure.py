@@ -1,0 +1,91 @@
+"""The figures: points for workloads, lines for growth."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from measuring import Row
+
+# told apart by colour-blind readers as well
+COLORS = {
+    "torchwise": "#0072b2",
+    "torchwise.optim": "#56b4e9",
+    "optax": "#009e73",
+    "torch": "#d55e00",
+    "torch foreach": "#e69f00",
+    "torch fused": "#cc79a7",
+}
+_DPI = 130
+
+
+def draw_steps(rows: Sequence[Row], path: Path) -> None:
+    """Draw a panel for each workload: one group of points an optimizer, one point a peer."""
+    workloads = list(dict.fromkeys(row["workload"] for row in rows))
+    figure = Figure(figsize=(11, 2.6 * len(workloads)), dpi=_DPI, layout="constrained")
+    panels = figure.subplots(len(workloads), 1, squeeze=False)[:, 0]
+    for axes, workload in zip(panels, workloads, strict=True):
+        _draw_workload(axes, [row for row in rows if row["workload"] == workload])
+        axes.set_title(workload)
+    entries = panels[0].get_legend_handles_labels()
+    figure.legend(*entries, frameon=False, ncols=len(COLORS) + 1, loc="outside upper center")
+    figure.savefig(path, format="png")
+
+
+def _draw_workload(axes: Axes, rows: Sequence[Row]) -> None:
+    width = 0.8 / len(COLORS)
+    for group, row in enumerate(rows):
+        for position, (name, color) in enumerate(COLORS.items()):
+            found = row["peers"].get(name)
+            if found is not None:
+                place = group + (position - len(COLORS) / 2 + 0.5) * width
+                label = name if group == 0 else None
+                times = found["milliseconds"]
+                axes.vlines(place, times["lower"], times["upper"], color=color)
+                axes.plot(place, times["median"], "o", color=color, label=label)
+        if row["limit_milliseconds"] is not None:
+            label = "limit of memory" if group == 0 else None
+            height = row["limit_milliseconds"]
+            axes.hlines(height, group - 0.45, group + 0.45, "black", linestyle=":", label=label)
+    axes.set_xticks(range(len(rows)), [row["recipe"] for row in rows])
+    axes.set_ylabel("ms per step")
+    axes.set_yscale("log")
+    _finish(axes)
+
+
+def draw_growth(rows: Sequence[Row], path: Path) -> None:
+    """Draw time per step by arrays and by elements, and time to compile by arrays."""
+    figure = Figure(figsize=(15, 4.2), dpi=_DPI, layout="constrained")
+    panels = figure.subplots(1, 3)
+    by_arrays = [row for row in rows if row["axis"] == "arrays"]
+    by_elements = [row for row in rows if row["axis"] == "elements"]
+    _draw_lines(panels[0], by_arrays, "arrays", "ms per step")
+    _draw_lines(panels[1], by_arrays, "arrays", "seconds to compile")
+    _draw_lines(panels[2], by_elements, "elements", "ms per step")
+    panels[0].legend(frameon=False, fontsize="small")
+    figure.savefig(path, format="png")
+
+
+def _draw_lines(axes: Axes, rows: Sequence[Row], axis: str, quantity: str) -> None:
+    for name, color in COLORS.items():
+        points = [(row[axis], row["peers"][name]) for row in rows if name in row["peers"]]
+        values = [
+            found["milliseconds"]["median"]
+            if quantity == "ms per step"
+            else found["compile_seconds"]
+            for _, found in points
+        ]
+        if values and None not in values:
+            places = [place for place, _ in points]
+            axes.plot(places, values, marker="o", markersize=4, color=color, label=name)
+    axes.set_xlabel(f"{axis} of 16 x 16" if axis == "arrays" else "elements of one array")
+    axes.set_ylabel(quantity)
+    axes.set_xscale("log")
+    axes.set_yscale("log")
+    _finish(axes)
+
+
+def _finish(axes: Axes) -> None:
+    axes.grid(alpha=0.3)
+    axes.spines[["top", "right"]].set_visible(False)

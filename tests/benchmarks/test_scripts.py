@@ -1,0 +1,120 @@
+"""The benchmarks run, on shapes so small that their figures mean nothing."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import plan
+
+ROOT = Path(__file__).parents[2]
+PEERS = {"torchwise", "torchwise.optim", "optax", "torch", "torch foreach", "torch fused"}
+ENVIRONMENT = {
+    "date",
+    "backend",
+    "device",
+    "processor",
+    "cores",
+    "load",
+    "python",
+    "versions",
+    "flags",
+}
+
+
+def run(script, out, *arguments):
+    path = str(ROOT / "benchmarks" / script)
+    command = [sys.executable, path, "--quick", "--out", str(out), *arguments]
+    process = subprocess.run(
+        command,
+        check=False,
+        env={**os.environ, "JAX_PLATFORMS": "cpu"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert process.returncode == 0, process.stderr[-4000:]
+    stem = out / script.removesuffix(".py")
+    assert stem.with_suffix(".png").read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
+    return json.loads(stem.with_suffix(".json").read_text()), process.stdout
+
+
+def check_row(row, peers):
+    assert set(row["peers"]) == peers
+    assert row["arrays"] > 0
+    assert row["elements"] > 0
+    for found in row["peers"].values():
+        times = found["milliseconds"]
+        assert 0 < times["lower"] <= times["median"] <= times["upper"]
+        assert found["peak_bytes"] is None or found["peak_bytes"] >= 0
+    for name in peers & {"torchwise", "torchwise.optim", "optax"}:
+        assert row["peers"][name]["compile_seconds"] > 0
+    for name in peers & {"torchwise", "optax"}:
+        assert row["peers"][name]["temporary_bytes"] >= 0
+    for ratios in row["ratios"].values():
+        assert set(ratios) == peers - {"torchwise", "torchwise.optim"}
+        assert all(ratio > 0 for ratio in ratios.values())
+
+
+@pytest.fixture(scope="module")
+def step(tmp_path_factory):
+    workloads = ["--shapes", "4 of 8 x 8", "train MLP"]
+    recipes = ["--optimizers", "sgd dampening decay", "adagrad decay"]
+    return run("step.py", tmp_path_factory.mktemp("step"), *workloads, *recipes)
+
+
+def test_step_writes_every_row(step):
+    result, _ = step
+    assert set(result["environment"]) == ENVIRONMENT
+    found = [(row["workload"], row["recipe"]) for row in result["rows"]]
+    assert found == [
+        (workload, recipe)
+        for workload in ("4 of 8 x 8", "train MLP")
+        for recipe in ("sgd dampening decay", "adagrad decay")
+    ]
+    for row in result["rows"]:
+        without = {"optax"} if "dampening" in row["recipe"] else set()
+        check_row(row, PEERS - without)
+        is_training = row["workload"].startswith("train")
+        assert (row["limit_milliseconds"] is None) == is_training
+
+
+def test_step_prints_the_table(step):
+    _, output = step
+    for words in ("4 of 8 x 8 (4 arrays, 256 elements), adagrad decay", "x torchwise", "x limit"):
+        assert words in output
+
+
+def test_scaling(tmp_path):
+    result, output = run("scaling.py", tmp_path)
+    assert set(result["environment"]) == ENVIRONMENT
+    sizes = [(row["axis"], row["arrays"], row["elements"]) for row in result["rows"]]
+    assert sizes == [
+        ("arrays", 2, 512),
+        ("arrays", 4, 1024),
+        ("elements", 1, 10),
+        ("elements", 1, 100),
+    ]
+    for row in result["rows"]:
+        check_row(row, PEERS)
+    assert "by elements" in output
+
+
+def test_the_document_holds_the_plan(step):
+    document = (ROOT / "docs" / "many-devices.md").read_text()
+    assert plan.text() in document
+    measured = plan.measured(step[0])
+    assert "| sgd dampening decay |" in measured
+    assert "| adagrad decay |" in measured
+
+
+def test_the_plan_by_hand():
+    adagrad = next(recipe for recipe in plan.RECIPES if recipe.name == "adagrad")
+    h100 = plan.DEVICES[0]
+    assert plan.bytes_held(adagrad, 10**9) == 12 * 10**9
+    assert plan.devices_needed(adagrad, 10**12, h100) == 300
+    # 20 bytes a parameter through 300 times 3.35 TB/s
+    assert plan.seconds(adagrad, 10**12, h100, 300) == pytest.approx(20e12 / (300 * 3.35e12))
