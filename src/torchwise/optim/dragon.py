@@ -1,7 +1,7 @@
 """dragon.vm.torch.optim's face."""
 
 from collections.abc import Callable
-from typing import Any, ClassVar, final
+from typing import Any, final
 
 import jax
 import jax.numpy as jnp
@@ -51,8 +51,6 @@ class SGD(Optimizer):
         >>> optimizer.params
         [[Array([0.9, 0.9], dtype=float32)]]
     """
-
-    _added_later: ClassVar[dict[str, Any]] = {}
 
     def __init__(
         self,
