@@ -11,17 +11,17 @@ import matplotlib as mpl
 BLUE, RED, GREY = "#0b6e99", "#c8442b", "0.45"
 # Name, what it holds, left edge, floor, width; a box may import those on the floors below it.
 ROOMS = [
-    ("cli", "inspect, convert", 0.0, 3, 2.2),
+    ("cli", "look into files, convert", 0.0, 3, 2.2),
     ("demo", "the main job, on real data", 2.4, 3, 3.4),
     ("optim", "torch's face: holds and calls", 6.0, 3, 4.0),
-    ("checkpoint", ".pt and .safetensors, no torch", 0.0, 2, 4.4),
+    ("checkpoint", ".pt and .safetensors; knows no optimizer", 0.0, 0, 4.4),
     ("state_dict", "torch's layout, from and to any chain", 4.6, 2, 5.4),
     ("optimizers", "recipes: validation, then a chain", 4.6, 1, 5.4),
-    ("transforms", "the mathematics of one array; chain maps it over trees", 0.0, 0, 10.0),
+    ("transforms", "the mathematics of one array; chain maps it over trees", 4.6, 0, 5.4),
 ]
 WAY = [
     ("grad", GREY),
-    ("add_decayed_weights", BLUE),
+    ("add_decayed_\nweights", BLUE),
     ("trace", BLUE),
     ("scale_by_\nlearning_rate", BLUE),
     ("update", GREY),
