@@ -51,8 +51,8 @@ def draw_way(axes: Any) -> None:
     """A gradient passes from left to right; state stays behind."""
     for position, (name, color) in enumerate(WAY):
         center = 0.8 + 1.7 * position
-        axes.text(center, 1, name, ha="center", va="center", fontsize=8, color="black",
-                  bbox={"boxstyle": "round,pad=0.45", "fc": "white", "ec": color, "lw": 1.4})  # fmt: skip
+        frame = {"boxstyle": "round,pad=0.45", "fc": "white", "ec": color, "lw": 1.4}
+        axes.text(center, 1, name, ha="center", va="center", fontsize=8, bbox=frame)
         if position:
             axes.annotate("", (center - 0.62, 1), (center - 1.08, 1),
                           arrowprops={"arrowstyle": "->", "color": GREY})  # fmt: skip

@@ -40,7 +40,7 @@ class SGD(Optimizer):
 
     Source: Dragon's SGD page, of July 2020; the mathematics is `torchwise.dragon_sgd`.
 
-    Example:
+    Examples:
         >>> import jax.numpy as jnp
         >>> from torchwise.optim import dragon
         >>> optimizer = dragon.SGD([{"params": [jnp.ones(2)], "lr_mult": 2}], lr=0.05, scale=1 / 3)

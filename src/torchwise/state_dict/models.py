@@ -29,7 +29,7 @@ def params_from_state_dict(
     Raises:
         ValueError: listing all that is missing, unexpected or of another shape, by name.
 
-    Example:
+    Examples:
         >>> import jax.numpy as jnp, torchwise
         >>> layout = torchwise.Layout({"kernel": "weight"}, {"kernel": (1, 0)})
         >>> saved = {"weight": jnp.ones((2, 3))}

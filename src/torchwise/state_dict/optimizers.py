@@ -55,7 +55,7 @@ def from_state_dict(
     Raises:
         ValueError: listing all that is missing, unexpected, of another shape or invalid.
 
-    Example:
+    Examples:
         >>> import jax.numpy as jnp, torchwise
         >>> group = {"lr": 0.1, "momentum": 0.9, "dampening": 0, "weight_decay": 0, "params": [0]}
         >>> entry = {"momentum_buffer": jnp.ones(2)}
