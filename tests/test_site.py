@@ -4,9 +4,9 @@ import json
 import re
 from pathlib import Path
 
-import page
 import pytest
 
+import page
 import torchwise
 
 ROOT = Path(__file__).parent.parent
