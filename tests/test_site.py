@@ -1,5 +1,6 @@
 """The documentation site: complete, and made by scripts."""
 
+import inspect
 import json
 import re
 from pathlib import Path
@@ -21,6 +22,16 @@ def test_every_public_name_is_in_the_reference(module):
     for name in module.__all__:
         whole = f"{module.__name__}.{name}"
         assert whole in documented or any(one.startswith(f"{whole}.") for one in documented), whole
+
+
+@pytest.mark.parametrize(
+    "module", [torchwise, torchwise.optim, torchwise.checkpoint], ids=lambda one: one.__name__
+)
+def test_every_public_name_has_an_example(module):
+    for name in module.__all__:
+        public = getattr(module, name)
+        if not inspect.ismodule(public) and not inspect.isabstract(public):
+            assert "Examples:" in inspect.getdoc(public), name
 
 
 def test_every_page_is_in_the_navigation():

@@ -111,6 +111,14 @@ def to_state_dict(
         TypeError: if `transform` is none of these.
         ValueError: if torch has no such optimizer, or the state or the names are not those of the
             parameters.
+
+    Examples:
+        >>> import jax.numpy as jnp, torchwise
+        >>> transform, params = torchwise.sgd(lr=0.1, momentum=0.9), {"w": jnp.ones(2)}
+        >>> updates, state = transform.update(params, transform.init(params), params)
+        >>> state_dict = torchwise.to_state_dict(transform, state, params)
+        >>> state_dict["state"], state_dict["param_groups"][0]["param_names"]
+        ({0: {'momentum_buffer': Array([1., 1.], dtype=float32)}}, ['w'])
     """
     places = layout.places(params)
     if isinstance(transform, Chain):
