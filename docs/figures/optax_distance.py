@@ -21,7 +21,7 @@ import torchwise
 
 STEPS, SIZE = 50, 1000
 PAGE = Path(__file__).parent.parent / "from-optax.md"
-TABLE = re.compile(r"(<!-- distances: begin -->\n).*(\n<!-- distances: end -->)", re.DOTALL)
+TABLE = re.compile(r"(<!-- distances: begin -->\n).*(<!-- distances: end -->)", re.DOTALL)
 
 
 class Row(NamedTuple):
@@ -204,7 +204,7 @@ def main() -> None:
     found = measure()
     print(table(found))
     text = PAGE.read_text()
-    PAGE.write_text(TABLE.sub(lambda match: match[1] + "\n" + table(found) + "\n" + match[2], text))
+    PAGE.write_text(TABLE.sub(lambda match: f"{match[1]}\n{table(found)}\n\n{match[2]}", text))
     draw(found, Path(__file__).with_suffix(".png"))
 
 
