@@ -34,7 +34,7 @@ def accumulate_gradients(
         ValueError: for a number of micro batches below 1 or an unknown reduction; by the returned
             function, naming every array whose leading axis cannot be cut.
 
-    Example:
+    Examples:
         >>> import jax, jax.numpy as jnp, torchwise
         >>> loss = lambda weight, batch: jnp.mean((batch - weight) ** 2)
         >>> step = torchwise.accumulate_gradients(jax.value_and_grad(loss), 2, "mean")

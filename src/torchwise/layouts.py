@@ -34,6 +34,12 @@ def flax_nnx(model: Any) -> Layout:
 
     Raises:
         ValueError: naming the modules whose kernels torch keeps in another form than transposed.
+
+    Examples:
+        >>> import torchwise
+        >>> from flax import nnx
+        >>> torchwise.layouts.flax_nnx(nnx.Linear(3, 2, rngs=nnx.Rngs(0))).rename
+        {'bias': 'bias', 'kernel': 'weight'}
     """
     rename: dict[str, str] = {}
     permute: dict[str, Axes] = {}
@@ -62,6 +68,12 @@ def equinox(model: Any) -> Layout:
 
     Raises:
         ValueError: naming transposed convolutions, whose weights are arranged in another way.
+
+    Examples:
+        >>> import equinox as eqx, jax, torchwise
+        >>> linear = eqx.nn.Linear(3, 2, key=jax.random.key(0))
+        >>> torchwise.layouts.equinox(linear).rename
+        {'weight': 'weight', 'bias': 'bias'}
     """
     rename: dict[str, str] = {}
     permute: dict[str, Axes] = {}

@@ -5,7 +5,13 @@ from typing import Any
 
 
 class CheckpointError(ValueError):
-    """A checkpoint that cannot be read or written; the text names it and says what is wrong."""
+    """A checkpoint that cannot be read or written; the text names it and says what is wrong.
+
+    Examples:
+        >>> from torchwise import checkpoint
+        >>> issubclass(checkpoint.CheckpointError, ValueError)
+        True
+    """
 
 
 class _ShortRepr(reprlib.Repr):

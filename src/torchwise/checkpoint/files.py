@@ -47,6 +47,16 @@ def load(path: str | os.PathLike[str]) -> Any:
     Raises:
         CheckpointError: the file is damaged, or holds what is not plain data.
         OSError: the file cannot be opened.
+
+    Examples:
+        >>> import pathlib, tempfile
+        >>> import jax.numpy as jnp
+        >>> from torchwise import checkpoint
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = pathlib.Path(folder, "run.pt")
+        ...     checkpoint.save(path, {"w": jnp.ones(2), "epoch": 3})
+        ...     checkpoint.load(path)
+        {'w': array([1., 1.], dtype=float32), 'epoch': 3}
     """
     try:
         content = map_file(path)
@@ -73,6 +83,16 @@ def save(path: str | os.PathLike[str], obj: Any) -> None:
         CheckpointError: the value is too deep, too large or contains itself, or the suffix is
             another one.
         OSError: the file cannot be written.
+
+    Examples:
+        >>> import pathlib, tempfile
+        >>> import jax.numpy as jnp
+        >>> from torchwise import checkpoint
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = pathlib.Path(folder, "run.safetensors")
+        ...     checkpoint.save(path, {"w": jnp.ones(2), "history": [0.5, None]})
+        ...     checkpoint.load(path)["history"]
+        [0.5, None]
     """
     writer = _WRITERS.get(_suffix(path))
     if writer is None:

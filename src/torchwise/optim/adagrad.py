@@ -32,7 +32,7 @@ class Adagrad(TorchOptimizer):
 
     Source: torch's Adagrad page; the mathematics is `torchwise.adagrad`.
 
-    Example:
+    Examples:
         >>> import jax.numpy as jnp
         >>> from torchwise import optim
         >>> optimizer = optim.Adagrad({"w": jnp.ones(2)}, lr=0.5)

@@ -1,7 +1,7 @@
 """dragon.vm.torch.optim's face."""
 
 from collections.abc import Callable
-from typing import Any, ClassVar, final
+from typing import Any, final
 
 import jax
 import jax.numpy as jnp
@@ -40,7 +40,7 @@ class SGD(Optimizer):
 
     Source: Dragon's SGD page, of July 2020; the mathematics is `torchwise.dragon_sgd`.
 
-    Example:
+    Examples:
         >>> import jax.numpy as jnp
         >>> from torchwise.optim import dragon
         >>> optimizer = dragon.SGD([{"params": [jnp.ones(2)], "lr_mult": 2}], lr=0.05, scale=1 / 3)
@@ -51,8 +51,6 @@ class SGD(Optimizer):
         >>> optimizer.params
         [[Array([0.9, 0.9], dtype=float32)]]
     """
-
-    _added_later: ClassVar[dict[str, Any]] = {}
 
     def __init__(
         self,

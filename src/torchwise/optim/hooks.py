@@ -18,6 +18,16 @@ class RemovableHandle:
 
     Attributes:
         id: the key of the hook in its registry.
+
+    Examples:
+        >>> import jax.numpy as jnp
+        >>> from torchwise import optim
+        >>> optimizer = optim.SGD([jnp.ones(1)])
+        >>> handle = optimizer.register_step_pre_hook(lambda *_: print("a step"))
+        >>> optimizer.step()
+        a step
+        >>> handle.remove()
+        >>> optimizer.step()
     """
 
     def __init__(self, hooks: Hooks) -> None:
@@ -65,6 +75,15 @@ def register_optimizer_step_pre_hook(hook: Callable[..., Any]) -> RemovableHandl
 
     Returns:
         A handle whose `remove()` takes the hook away again.
+
+    Examples:
+        >>> import jax.numpy as jnp
+        >>> from torchwise import optim
+        >>> def note(optimizer, args, kwargs):
+        ...     print(type(optimizer).__name__, "is going to step")
+        >>> with optim.register_optimizer_step_pre_hook(note):
+        ...     optim.SGD([jnp.ones(1)]).step()
+        SGD is going to step
     """
     return register(_global_pre_hooks, hook)
 
@@ -77,6 +96,15 @@ def register_optimizer_step_post_hook(hook: Callable[..., Any]) -> RemovableHand
 
     Returns:
         A handle whose `remove()` takes the hook away again.
+
+    Examples:
+        >>> import jax.numpy as jnp
+        >>> from torchwise import optim
+        >>> def note(optimizer, args, kwargs):
+        ...     print(type(optimizer).__name__, "has stepped")
+        >>> with optim.register_optimizer_step_post_hook(note):
+        ...     optim.SGD([jnp.ones(1)]).step()
+        SGD has stepped
     """
     return register(_global_post_hooks, hook)
 

@@ -41,7 +41,7 @@ class Optimizer(Hooked, abc.ABC):
         TypeError, ValueError: as torch does, for what cannot be optimized.
     """
 
-    _added_later: ClassVar[dict[str, Any]]  # group keys that state dicts of old versions lack
+    _added_later: ClassVar[dict[str, Any]] = {}  # group keys that old state dicts lack
 
     def __init__(self, params: Any, defaults: dict[str, Any]) -> None:
         self.defaults = defaults

@@ -22,6 +22,16 @@ class Parameter:
     Raises:
         TypeError: if `data` is neither floating point nor complex.
         ValueError: if a gradient of another shape is assigned.
+
+    Examples:
+        >>> import jax.numpy as jnp
+        >>> from torchwise import optim
+        >>> parameter = optim.Parameter([1.0, 2.0], name="w")
+        >>> optimizer = optim.SGD([parameter], lr=0.5)
+        >>> parameter.grad = jnp.ones(2)
+        >>> optimizer.step()
+        >>> parameter
+        Parameter('w', Array([0.5, 1.5], dtype=float32))
     """
 
     __slots__ = ("__weakref__", "_data", "_grad", "name", "requires_grad")

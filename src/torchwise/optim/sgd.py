@@ -31,7 +31,7 @@ class SGD(TorchOptimizer):
 
     Source: torch's SGD page; the mathematics is `torchwise.sgd`.
 
-    Example:
+    Examples:
         >>> import jax.numpy as jnp
         >>> from torchwise import optim
         >>> optimizer = optim.SGD({"w": jnp.ones(2)}, lr=0.5)

@@ -39,7 +39,7 @@ def adagrad(
 
     Source: the algorithm on torch's Adagrad page; Duchi et al., JMLR 12 (2011).
 
-    Example:
+    Examples:
         >>> import jax.numpy as jnp, optax, torchwise
         >>> transform = torchwise.adagrad(lr=0.5)
         >>> params = {"w": jnp.ones(2)}

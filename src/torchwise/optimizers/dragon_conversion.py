@@ -38,6 +38,11 @@ def dragon_velocities_from_torch(
     Raises:
         ValueError: if the conversion is not exact and `allow_inexact` is false.
         TypeError: if `lr` is a schedule.
+
+    Examples:
+        >>> import jax.numpy as jnp, torchwise
+        >>> torchwise.dragon_velocities_from_torch({"w": jnp.ones(2)}, lr=0.5)["w"]
+        Array([0.5, 0.5], dtype=float32)
     """
     _check("dragon_velocities_from_torch()", lr, initial_lr, dampening, allow_inexact)
     return _map(lambda buffer, rate: mul(jnp.asarray(buffer), rate), momentum_buffers, lr)
@@ -64,6 +69,11 @@ def torch_buffers_from_dragon(
     Raises:
         ValueError: if `lr` is zero, or the conversion is not exact and `allow_inexact` is false.
         TypeError: if `lr` is a schedule.
+
+    Examples:
+        >>> import jax.numpy as jnp, torchwise
+        >>> torchwise.torch_buffers_from_dragon({"w": jnp.ones(2)}, lr=0.5)["w"]
+        Array([2., 2.], dtype=float32)
     """
     call = "torch_buffers_from_dragon()"
     _check(call, lr, initial_lr, dampening, allow_inexact)

@@ -57,7 +57,7 @@ def dragon_sgd(
 
     Source: Dragon's SGD page, of July 2020; the order of the terms is that of its sources.
 
-    Example:
+    Examples:
         >>> import jax.numpy as jnp, optax, torchwise
         >>> transform = torchwise.dragon_sgd(lr=0.5, momentum=0.9)
         >>> params = {"w": jnp.ones(2)}

@@ -41,7 +41,7 @@ def sgd(
 
     Source: the algorithm on torch's SGD page.
 
-    Example:
+    Examples:
         >>> import jax.numpy as jnp, optax, torchwise
         >>> transform = torchwise.sgd(lr=0.5, momentum=0.9)
         >>> params = {"w": jnp.ones(2)}

@@ -29,6 +29,13 @@ class Layout(NamedTuple):
             its shape that it is to be transposed: only this says so.
         ignore: patterns of torch's names that have no place in the tree, as
             `*.num_batches_tracked`.
+
+    Examples:
+        >>> import jax.numpy as jnp, torchwise
+        >>> layout = torchwise.Layout({"kernel": "weight"}, {"kernel": (1, 0)})
+        >>> [place] = layout.places({"kernel": jnp.ones((3, 2))})
+        >>> place.name, place.torch_shape
+        ('weight', (2, 3))
     """
 
     rename: Mapping[str, str] | Callable[[str], str] = MappingProxyType({})

@@ -29,7 +29,7 @@ def params_from_state_dict(
     Raises:
         ValueError: listing all that is missing, unexpected or of another shape, by name.
 
-    Example:
+    Examples:
         >>> import jax.numpy as jnp, torchwise
         >>> layout = torchwise.Layout({"kernel": "weight"}, {"kernel": (1, 0)})
         >>> saved = {"weight": jnp.ones((2, 3))}
@@ -68,6 +68,13 @@ def params_to_state_dict(
     Args:
         params: a tree of arrays.
         layout: as for `params_from_state_dict`, whose inverse this is.
+
+    Examples:
+        >>> import jax.numpy as jnp, torchwise
+        >>> layout = torchwise.Layout({"kernel": "weight"}, {"kernel": (1, 0)})
+        >>> saved = torchwise.params_to_state_dict({"kernel": jnp.ones((3, 2))}, layout=layout)
+        >>> saved["weight"].shape
+        (2, 3)
     """
     leaves = map(jnp.asarray, jax.tree.leaves(params))
     return {place.name: place.to_torch(leaf) for place, leaf in zip(layout.places(params), leaves)}

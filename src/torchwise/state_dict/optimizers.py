@@ -55,7 +55,7 @@ def from_state_dict(
     Raises:
         ValueError: listing all that is missing, unexpected, of another shape or invalid.
 
-    Example:
+    Examples:
         >>> import jax.numpy as jnp, torchwise
         >>> group = {"lr": 0.1, "momentum": 0.9, "dampening": 0, "weight_decay": 0, "params": [0]}
         >>> entry = {"momentum_buffer": jnp.ones(2)}
@@ -111,6 +111,14 @@ def to_state_dict(
         TypeError: if `transform` is none of these.
         ValueError: if torch has no such optimizer, or the state or the names are not those of the
             parameters.
+
+    Examples:
+        >>> import jax.numpy as jnp, torchwise
+        >>> transform, params = torchwise.sgd(lr=0.1, momentum=0.9), {"w": jnp.ones(2)}
+        >>> updates, state = transform.update(params, transform.init(params), params)
+        >>> state_dict = torchwise.to_state_dict(transform, state, params)
+        >>> state_dict["state"], state_dict["param_groups"][0]["param_names"]
+        ({0: {'momentum_buffer': Array([1., 1.], dtype=float32)}}, ['w'])
     """
     places = layout.places(params)
     if isinstance(transform, Chain):

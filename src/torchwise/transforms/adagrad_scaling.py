@@ -61,5 +61,12 @@ def scale_by_adagrad(initial_accumulator_value: Scalar = 0.0, eps: Scalar = 1e-1
         eps: added outside the square root, in the gradient's unit.
 
     Source: the algorithm on torch's Adagrad page; Duchi et al., JMLR 12 (2011).
+
+    Examples:
+        >>> import jax.numpy as jnp, torchwise
+        >>> block, param = torchwise.scale_by_adagrad(), jnp.zeros(2)
+        >>> updates, state = block.update(jnp.array([3.0, -4.0]), block.init(param), param)
+        >>> updates, state.states[0].sum
+        (Array([ 1., -1.], dtype=float32), Array([ 9., 16.], dtype=float32))
     """
     return chain(ScaleByAdagrad(initial_accumulator_value, eps))

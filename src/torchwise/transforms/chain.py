@@ -73,6 +73,15 @@ def chain(*transforms: Transform | Chain) -> Chain:
 
     Raises:
         TypeError: for anything else; `optax.chain` composes these chains with other transforms.
+
+    Examples:
+        >>> import jax.numpy as jnp, optax, torchwise
+        >>> transform = torchwise.chain(torchwise.trace(0.9), torchwise.scale_by_learning_rate(0.5))
+        >>> params = {"w": jnp.ones(2), "frozen": jnp.ones(1)}
+        >>> grads = {"w": jnp.ones(2), "frozen": None}
+        >>> updates, state = transform.update(grads, transform.init(params), params)
+        >>> optax.apply_updates(params, updates)["w"]
+        Array([0.5, 0.5], dtype=float32)
     """
     flat: list[Transform] = []
     for position, transform in enumerate(transforms):

@@ -46,6 +46,12 @@ def clip_by_norm(max_norm: Scalar) -> Chain:
         max_norm: in the gradient's unit, a number or a 0-d array; zero and less never clip.
 
     Source: the argument `clip_norm` of `dragon.vm.torch.optim.SGD`.
+
+    Examples:
+        >>> import jax.numpy as jnp, torchwise
+        >>> block, param = torchwise.clip_by_norm(1.0), jnp.zeros(2)
+        >>> block.update(jnp.array([0.0, 8.0]), block.init(param), param)[0]
+        Array([0., 1.], dtype=float32)
     """
     return chain(ClipByNorm(max_norm))
 

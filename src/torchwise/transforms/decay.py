@@ -39,5 +39,12 @@ def add_decayed_weights(weight_decay: Scalar) -> Chain:
         weight_decay: the factor, a number or a 0-d array.
 
     Source: the line `g_t + lambda * theta_{t-1}` of the algorithm on torch's SGD page.
+
+    Examples:
+        >>> import jax.numpy as jnp, torchwise
+        >>> block = torchwise.add_decayed_weights(0.5)
+        >>> updates, _ = block.update(jnp.ones(2), block.init(jnp.ones(2)), jnp.array([2.0, 4.0]))
+        >>> updates
+        Array([2., 3.], dtype=float32)
     """
     return chain(AddDecayedWeights(weight_decay))

@@ -57,6 +57,14 @@ def scale_by_learning_rate(lr: Scalar | Schedule, lr_decay: Scalar = 0.0) -> Cha
         lr_decay: divides the rate by `1 + (t - 1) * lr_decay` at a parameter's t-th gradient.
 
     Source: `lr / (1 + (t - 1) * eta)` on torch's Adagrad page.
+
+    Examples:
+        >>> import jax.numpy as jnp, torchwise
+        >>> block, param = torchwise.scale_by_learning_rate(lambda count: 0.5**count), jnp.zeros(1)
+        >>> first, state = block.update(jnp.ones(1), block.init(param), param)
+        >>> second, state = block.update(jnp.ones(1), state, param)
+        >>> first, second
+        (Array([-1.], dtype=float32), Array([-0.5], dtype=float32))
     """
     if callable(lr):
         return chain(ScaleBySchedule(lr, absent_if_zero(lr_decay)))

@@ -35,5 +35,11 @@ def maximize() -> Chain:
     """Negate the gradient, so that what follows ascends. Stands first, before weight decay.
 
     Source: the line `if maximize: g_t = -grad f(theta_{t-1})` of the algorithm on torch's SGD page.
+
+    Examples:
+        >>> import jax.numpy as jnp, torchwise
+        >>> transform = torchwise.chain(torchwise.maximize(), torchwise.scale_by_learning_rate(0.5))
+        >>> transform.update(jnp.ones(1), transform.init(jnp.ones(1)), jnp.ones(1))[0]
+        Array([0.5], dtype=float32)
     """
     return chain(Maximize())

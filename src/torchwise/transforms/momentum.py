@@ -78,5 +78,13 @@ def trace(momentum: Scalar, dampening: Scalar = 0.0, nesterov: bool = False) -> 
         nesterov: pass on `grad + momentum * buffer` instead of the buffer.
 
     Source: the momentum lines of the algorithm on torch's SGD page.
+
+    Examples:
+        >>> import jax.numpy as jnp, torchwise
+        >>> block, param, grad = torchwise.trace(0.5), jnp.zeros(2), jnp.ones(2)
+        >>> _, state = block.update(grad, block.init(param), param)
+        >>> updates, state = block.update(grad, state, param)
+        >>> updates
+        Array([1.5, 1.5], dtype=float32)
     """
     return chain(Trace(momentum, absent_if_zero(dampening), nesterov))

@@ -144,6 +144,15 @@ def trace_with_lr(
 
     Source: the formulas on Dragon's SGD page; the correction is equation (10) of Goyal et al.,
     arXiv:1706.02677 (2017).
+
+    Examples:
+        >>> import jax.numpy as jnp, torchwise
+        >>> block = torchwise.trace_with_lr(0.5, momentum=0.5)
+        >>> param, grad = jnp.zeros(1), jnp.ones(1)
+        >>> _, state = block.update(grad, block.init(param), param)
+        >>> updates, state = block.update(grad, state, param)
+        >>> updates, state.states[0].velocity
+        (Array([-0.75], dtype=float32), Array([0.75], dtype=float32))
     """
     rate = ScaleBySchedule(lr, None) if callable(lr) else ScaleByLearningRate(lr, None)
     kind = CorrectedTraceWithLr if correction else TraceWithLr

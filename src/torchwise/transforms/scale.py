@@ -39,5 +39,11 @@ def scale(factor: Scalar) -> Chain:
         factor: any number or 0-d array; `1 / k` makes a sum over k micro batches their mean.
 
     Source: the argument `scale` of `dragon.vm.torch.optim.SGD`.
+
+    Examples:
+        >>> import jax.numpy as jnp, torchwise
+        >>> block = torchwise.scale(1 / 4)
+        >>> block.update(jnp.ones(1), block.init(jnp.ones(1)), jnp.ones(1))[0]
+        Array([0.25], dtype=float32)
     """
     return chain(Scale(factor))

@@ -47,6 +47,9 @@ class Transform(abc.ABC):
         Args:
             step: the number of gradients that the parameter has seen, with this one; None unless
                 `counts`.
+
+        Returns:
+            A number, or a tuple or NamedTuple of numbers: its structure has to be hashable.
         """
 
     @abc.abstractmethod
@@ -59,7 +62,24 @@ class Transform(abc.ABC):
 
 
 class Stateless(Transform):
-    """A transform with nothing to remember: `counts`, `scalars` and `direction` are its own."""
+    """A transform with nothing to remember: `counts`, `scalars` and `direction` are its own.
+
+    Examples:
+        >>> import dataclasses, jax, jax.numpy as jnp, torchwise
+        >>> @jax.tree_util.register_dataclass
+        ... @dataclasses.dataclass(frozen=True)
+        ... class Sign(torchwise.Stateless):
+        ...     counts = False
+        ...
+        ...     def scalars(self, step):
+        ...         return None
+        ...
+        ...     def direction(self, grad, state, param, scalars):
+        ...         return jnp.sign(grad)
+        >>> transform = torchwise.chain(Sign(), torchwise.scale_by_learning_rate(0.5))
+        >>> transform.update(jnp.array([-3.0]), transform.init(jnp.ones(1)), jnp.ones(1))[0]
+        Array([0.5], dtype=float32)
+    """
 
     @final
     def init(self, param: jax.Array) -> Empty:
@@ -73,7 +93,21 @@ class Stateless(Transform):
 
 
 class Scaling(Stateless):
-    """A stateless transform that only multiplies, by the one number that `scalars` returns."""
+    """A stateless transform that only multiplies, by the one number that `scalars` returns.
+
+    Examples:
+        >>> import dataclasses, jax, jax.numpy as jnp, torchwise
+        >>> @jax.tree_util.register_dataclass
+        ... @dataclasses.dataclass(frozen=True)
+        ... class Halving(torchwise.Scaling):
+        ...     counts = True
+        ...
+        ...     def scalars(self, step):
+        ...         return -(0.5**step)
+        >>> transform = torchwise.chain(Halving())
+        >>> transform.update(jnp.ones(1), transform.init(jnp.ones(1)), jnp.ones(1))[0]
+        Array([-0.5], dtype=float32)
+    """
 
     @final
     def direction(self, grad: Any, state: Empty, param: jax.Array, scalars: Any) -> Scaled:

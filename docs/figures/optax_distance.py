@@ -1,0 +1,212 @@
+"""Measure how far optax and torchwise end from torch, and draw it.
+
+Needs torch. Run it from anywhere: it writes the figure beside this file, and the table into
+`docs/from-optax.md`.
+"""
+
+import functools
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import matplotlib as mpl
+import numpy as np
+import optax
+import torch
+
+import torchwise
+
+STEPS, SIZE = 50, 1000
+PAGE = Path(__file__).parent.parent / "from-optax.md"
+TABLE = re.compile(r"(<!-- distances: begin -->\n).*(<!-- distances: end -->)", re.DOTALL)
+
+
+class Row(NamedTuple):
+    """What torch does, and how optax and torchwise say it.
+
+    Attributes:
+        what: the setting, for the reader.
+        theirs: torch's optimizer from parameters.
+        closest: optax's nearest expression, and its name.
+        ours: torchwise's.
+    """
+
+    what: str
+    theirs: Callable[[list[torch.Tensor]], torch.optim.Optimizer]
+    closest: tuple[str, optax.GradientTransformation]
+    ours: optax.GradientTransformation
+
+
+def torchs(face: Callable[..., torch.optim.Optimizer], **values: Any) -> Callable[..., Any]:
+    """A constructor that waits for the parameters."""
+    return functools.partial(face, **values)
+
+
+SGD, ADAGRAD = torch.optim.SGD, torch.optim.Adagrad
+DAMPED = {"lr": 0.1, "momentum": 0.9, "dampening": 0.9}
+DECAYED = {"lr": 0.1, "momentum": 0.9, "weight_decay": 0.1}
+ROWS = [
+    Row(
+        "SGD, momentum",
+        torchs(SGD, lr=0.1, momentum=0.9),
+        ("`sgd(0.1, 0.9)`", optax.sgd(0.1, 0.9)),
+        torchwise.sgd(0.1, 0.9),
+    ),
+    Row(
+        "SGD, decay 0.1, added first",
+        torchs(SGD, **DECAYED),
+        (
+            "`add_decayed_weights`, then `sgd`",
+            optax.chain(optax.add_decayed_weights(0.1), optax.sgd(0.1, 0.9)),
+        ),
+        torchwise.sgd(**DECAYED),
+    ),
+    Row(
+        "SGD, decay 0.1, added last",
+        torchs(SGD, **DECAYED),
+        (
+            "`trace`, then `add_decayed_weights`",
+            optax.chain(
+                optax.trace(0.9), optax.add_decayed_weights(0.1), optax.scale_by_learning_rate(0.1)
+            ),
+        ),
+        torchwise.sgd(**DECAYED),
+    ),
+    Row(
+        "SGD, dampening 0.9",
+        torchs(SGD, **DAMPED),
+        (
+            "`ema(0.9, debias=False)`",
+            optax.chain(optax.ema(0.9, debias=False), optax.scale_by_learning_rate(0.1)),
+        ),
+        torchwise.sgd(**DAMPED),
+    ),
+    Row(
+        "SGD, dampening 0.9",
+        torchs(SGD, **DAMPED),
+        (
+            "`ema(0.9, debias=True)`",
+            optax.chain(optax.ema(0.9, debias=True), optax.scale_by_learning_rate(0.1)),
+        ),
+        torchwise.sgd(**DAMPED),
+    ),
+    Row(
+        "Adagrad, all defaults",
+        torchs(ADAGRAD, lr=0.01),
+        ("`adagrad(0.01)`", optax.adagrad(0.01)),
+        torchwise.adagrad(0.01),
+    ),
+    Row(
+        "Adagrad, optax set to torch's defaults",
+        torchs(ADAGRAD, lr=0.01),
+        ("`adagrad(0.01, 0.0, 1e-10)`", optax.adagrad(0.01, 0.0, 1e-10)),
+        torchwise.adagrad(0.01),
+    ),
+    Row(
+        "Adagrad, accumulator 0.1, eps 1e-2",
+        torchs(ADAGRAD, lr=0.01, initial_accumulator_value=0.1, eps=1e-2),
+        ("`adagrad(0.01, 0.1, 1e-2)`", optax.adagrad(0.01, 0.1, 1e-2)),
+        torchwise.adagrad(0.01, initial_accumulator_value=0.1, eps=1e-2),
+    ),
+]
+
+
+def of_torch(row: Row, start: np.ndarray, grads: np.ndarray) -> np.ndarray:
+    """Where torch ends."""
+    param = torch.from_numpy(start.copy())
+    optimizer = row.theirs([param])
+    for grad in grads:
+        param.grad = torch.from_numpy(grad)
+        optimizer.step()
+    return param.numpy()
+
+
+def of_jax(transform: Any, start: np.ndarray, grads: np.ndarray) -> np.ndarray:
+    """Where a gradient transformation ends."""
+
+    @jax.jit
+    def walk(start: jax.Array, grads: jax.Array) -> jax.Array:
+        def step(carry: Any, grad: jax.Array) -> tuple[Any, None]:
+            param, state = carry
+            updates, state = transform.update(grad, state, param)
+            return (optax.apply_updates(param, updates), state), None
+
+        return jax.lax.scan(step, (start, transform.init(start)), grads)[0][0]
+
+    return np.asarray(walk(jnp.asarray(start), jnp.asarray(grads)))
+
+
+def measure() -> list[tuple[float, float, float]]:
+    """For each row: how far optax and torchwise are from torch, and how far torch went."""
+    rng = np.random.default_rng(0)
+    start, grads = rng.normal(size=SIZE), rng.normal(size=(STEPS, SIZE))
+    found = []
+    with jax.enable_x64(True):
+        for row in ROWS:
+            end = of_torch(row, start, grads)
+            away = [np.abs(of_jax(one, start, grads) - end) for one in (row.closest[1], row.ours)]
+            found.append((away[0].max(), away[1].max(), np.abs(end - start).max()))
+    return found
+
+
+def table(found: list[tuple[float, float, float]]) -> str:
+    """The measured distances in Markdown."""
+    lines = [
+        "| in torch | in optax | optax from torch | torchwise from torch | moved |",
+        "| --- | --- | --- | --- | --- |",
+    ]
+    for row, (optax_away, ours_away, moved) in zip(ROWS, found, strict=True):
+        cells = (row.what, row.closest[0], short(optax_away), short(ours_away), f"{moved:.2g}")
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def short(distance: float) -> str:
+    """A distance with as many digits as it takes."""
+    return f"{distance:.2g}" if distance == 0 or distance > 0.01 else f"{distance:.0e}"
+
+
+def draw(found: list[tuple[float, float, float]], path: Path) -> None:
+    """Draw the distances as shares of the way."""
+    mpl.use("Agg")
+    from matplotlib import pyplot as plt
+
+    figure, axes = plt.subplots(figsize=(8, 4.6), layout="constrained")
+    rows = np.arange(len(ROWS))
+    floor = 1e-17
+    for offset, side, name, color in (
+        (-0.2, 0, "optax", "#c8442b"),
+        (0.2, 1, "torchwise", "#0b6e99"),
+    ):
+        shares = [max(one[side] / one[2], floor) for one in found]
+        axes.barh(rows + offset, shares, 0.36, label=name, color=color)
+        for row, one in zip(rows, found, strict=True):
+            if one[side] == 0:
+                axes.text(2 * floor, row + offset, "equal to the bit", va="center", fontsize=8)
+    labels = [f"{row.what}\n{row.closest[0].replace('`', '')}" for row in ROWS]
+    axes.set_yticks(rows, labels, fontsize=8)
+    axes.invert_yaxis()
+    axes.set_xscale("log")
+    axes.set_xlim(floor, 10)
+    axes.axvline(2**-53, color="0.6", lw=1, ls=":")
+    axes.text(2**-53, -0.75, " rounding of float64", fontsize=8, color="0.4")
+    axes.set_xlabel("largest distance from torch after 50 steps / largest way of torch")
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(frameon=False, loc="upper right", bbox_to_anchor=(1, 1))
+    figure.savefig(path, dpi=150)
+
+
+def main() -> None:
+    """Measure, write the table, draw the figure."""
+    found = measure()
+    print(table(found))
+    text = PAGE.read_text()
+    PAGE.write_text(TABLE.sub(lambda match: f"{match[1]}\n{table(found)}\n\n{match[2]}", text))
+    draw(found, Path(__file__).with_suffix(".png"))
+
+
+if __name__ == "__main__":
+    main()

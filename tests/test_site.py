@@ -1,0 +1,88 @@
+"""The documentation site: complete, and made by scripts."""
+
+import inspect
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+import page
+import torchwise
+
+ROOT = Path(__file__).parent.parent
+REFERENCE = (ROOT / "docs" / "api.md").read_text()
+
+
+@pytest.mark.parametrize(
+    "module", [torchwise, torchwise.optim, torchwise.checkpoint], ids=lambda one: one.__name__
+)
+def test_every_public_name_is_in_the_reference(module):
+    documented = re.findall(r"^::: (\S+)", REFERENCE, re.MULTILINE)
+    for name in module.__all__:
+        whole = f"{module.__name__}.{name}"
+        assert whole in documented or any(one.startswith(f"{whole}.") for one in documented), whole
+
+
+@pytest.mark.parametrize(
+    "module", [torchwise, torchwise.optim, torchwise.checkpoint], ids=lambda one: one.__name__
+)
+def test_every_public_name_has_an_example(module):
+    for name in module.__all__:
+        public = getattr(module, name)
+        if not inspect.ismodule(public) and not inspect.isabstract(public):
+            assert "Examples:" in inspect.getdoc(public), name
+
+
+def test_every_page_is_in_the_navigation():
+    text = (ROOT / "mkdocs.yml").read_text()
+    linked = re.findall(r"^  - .*: (\S+\.md)$", text, re.MULTILINE)
+    pages = {str(path.relative_to(ROOT / "docs")) for path in (ROOT / "docs").rglob("*.md")}
+    assert sorted(linked) == sorted(pages)
+
+
+def test_every_figure_has_its_script():
+    figures = ROOT / "docs" / "figures"
+    drawn = {path.stem for path in figures.glob("*.png")}
+    assert drawn == {path.stem for path in figures.glob("*.py")} - {"make"}
+    shown = "".join(path.read_text() for path in (ROOT / "docs").glob("*.md"))
+    assert all(f"figures/{name}.png" in shown for name in drawn)
+
+
+def a_row(workload, ours, optax):
+    return {
+        "workload": workload,
+        "recipe": "sgd momentum",
+        "peers": {
+            "torchwise": {"milliseconds": {"median": ours}},
+            "optax": {"milliseconds": {"median": optax}},
+        },
+        "ratios": {"torchwise": {"optax": optax / ours}},
+        "limit_milliseconds": None,
+    }
+
+
+def test_the_page_of_measurements(tmp_path):
+    environment = {
+        "device": "cpu",
+        "date": "2026-01-02T03:04:05+00:00",
+        "processor": "a processor",
+        "cores": 2,
+        "load": 0.5,
+        "versions": {"jax": "0.10.2", "torch": None},
+        "flags": {"XLA_FLAGS": ""},
+    }
+    rows = [a_row("faster", 1.0, 2.0), a_row("slower", 3.0, 1.5)]
+    result = {"environment": environment, "rows": rows}
+    (tmp_path / "step.json").write_text(json.dumps(result))
+    page.main(["--results", str(tmp_path), "--page", str(tmp_path / "page.md")])
+    written = (tmp_path / "page.md").read_text()
+    assert "## cpu, 2026-01-02" in written
+    assert "| faster | 1 | 2 (2.00 x) |" in written
+    assert "- slower, sgd momentum: `torchwise` takes 2.00 times as long as optax." in written
+    assert "- faster" not in written
+
+
+def test_the_page_without_measurements(tmp_path):
+    page.main(["--results", str(tmp_path), "--page", str(tmp_path / "page.md")])
+    assert "Nothing has been measured" in (tmp_path / "page.md").read_text()
