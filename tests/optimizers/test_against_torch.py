@@ -165,7 +165,7 @@ def test_each_step_of_adagrad_within_the_error_of_torchs_root(case, precision):
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
 @pytest.mark.parametrize(
     ("shapes", "bound"),
-    # torch computes blocks of 32 in float32; the rest it rounds after every operation, with Nesterov
+    # torch computes blocks of 32 in float32; the rest it rounds after every operation: Nesterov
     # seven times by half an ulp, and we once more
     [pytest.param([(1024,), (8, 32)], 1, id="blocks"), pytest.param([(31,), (5,)], 4, id="rest")],
 )
