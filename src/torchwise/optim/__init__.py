@@ -10,6 +10,7 @@ from torchwise.optim.hooks import (
 from torchwise.optim.optimizer import Optimizer
 from torchwise.optim.parameter import Parameter
 from torchwise.optim.sgd import SGD
+from torchwise.optim.torch_optimizer import TorchOptimizer
 
 __all__ = [
     "SGD",
@@ -17,6 +18,7 @@ __all__ = [
     "Optimizer",
     "Parameter",
     "RemovableHandle",
+    "TorchOptimizer",
     "dragon",
     "register_optimizer_step_post_hook",
     "register_optimizer_step_pre_hook",

@@ -6,7 +6,7 @@ a changed learning rate is other data and not another program.
 
 import functools
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import optax
 
 from torchwise.optim.parameter import Parameter
+from torchwise.optim.skeleton import Skeleton
 from torchwise.transforms import entries
 from torchwise.transforms.evaluation import Leaf, evaluate
 from torchwise.transforms.transform import Transform
@@ -70,58 +71,6 @@ def update(
             new_params.extend(jax.tree.leaves(optax.apply_updates(leaf.param, increment)))
             new_states.extend(entries.flatten(after).values())
     return new_params, new_states
-
-
-class Differentiated(NamedTuple):
-    """A leaf that is a parameter, by its position."""
-
-    position: int
-
-
-class Given(NamedTuple):
-    """A leaf that is another array, by its position."""
-
-    position: int
-
-
-class Static:
-    """A leaf that is no array, compared by identity if it cannot be hashed."""
-
-    def __init__(self, value: Any) -> None:
-        self.value = value
-        try:
-            self._key = (type(value), hash(value), value)
-        except TypeError:
-            self._key = id(value)
-
-    def __hash__(self) -> int:
-        return hash(self._key if isinstance(self._key, int) else self._key[:2])
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Static) and self._key == other._key
-
-
-class Skeleton(NamedTuple):
-    """How to put a tree together inside a compiled function; hashable.
-
-    Attributes:
-        treedef: the structure of the tree.
-        sources: where each leaf comes from.
-    """
-
-    treedef: Any
-    sources: tuple[Differentiated | Given | Static, ...]
-
-    def fill(self, differentiated: Sequence[Any], given: Sequence[Any]) -> Any:
-        """Return the tree with its arrays."""
-        leaves = []
-        for source in self.sources:
-            if isinstance(source, Static):
-                leaves.append(source.value)
-            else:
-                arrays = differentiated if isinstance(source, Differentiated) else given
-                leaves.append(arrays[source.position])
-        return self.treedef.unflatten(leaves)
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2))

@@ -16,6 +16,7 @@ from torchwise.optim.hooks import Hooked, hooked
 from torchwise.optim.jobs import Job
 from torchwise.optim.parameter import Parameter
 from torchwise.optim.recipe import Recipe
+from torchwise.optim.skeleton import Skeleton, skeleton_of
 from torchwise.transforms.chain import Chain
 
 _NO_HYPERPARAMETERS = ("params", "param_names")
@@ -284,19 +285,8 @@ class Optimizer(Hooked, abc.ABC):
             grads = [gradients[parameter] for parameter in job.parameters]
             job.commit(*engine.update(job.plan, *job.donated(), grads, job.numbers))
 
-    def _skeleton(self, differentiated: list[Parameter]) -> tuple[engine.Skeleton, list[Any]]:
+    def _skeleton(self, differentiated: list[Parameter]) -> tuple[Skeleton, list[Any]]:
         """Return how to rebuild `params` when compiled, and the arrays that are as they are."""
         trees = [collection.tree for collection in self._collections]
         whole = trees if self._given_as_groups or len(trees) > 1 else trees[0]
-        leaves, treedef = jax.tree.flatten(whole)
-        position = {parameter: index for index, parameter in enumerate(differentiated)}
-        sources, given = [], []
-        for leaf in leaves:
-            if isinstance(leaf, Parameter) and leaf in position:
-                sources.append(engine.Differentiated(position[leaf]))
-            elif isinstance(leaf, Parameter | jax.Array | np.ndarray):
-                sources.append(engine.Given(len(given)))
-                given.append(leaf.data if isinstance(leaf, Parameter) else leaf)
-            else:
-                sources.append(engine.Static(leaf))
-        return engine.Skeleton(treedef, tuple(sources)), given
+        return skeleton_of(whole, differentiated)

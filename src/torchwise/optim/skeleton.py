@@ -1,0 +1,82 @@
+"""A tree of parameters, taken apart so that its arrays can be arguments of a compiled function."""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from torchwise.optim.parameter import Parameter
+
+
+class Differentiated(NamedTuple):
+    """A leaf that is a parameter, by its position."""
+
+    position: int
+
+
+class Given(NamedTuple):
+    """A leaf that is another array, by its position."""
+
+    position: int
+
+
+class Static:
+    """A leaf that is no array, compared by identity if it cannot be hashed."""
+
+    def __init__(self, value: Any) -> None:
+        self.value = value
+        try:
+            self._key = (type(value), hash(value), value)
+        except TypeError:
+            self._key = id(value)
+
+    def __hash__(self) -> int:
+        return hash(self._key if isinstance(self._key, int) else self._key[:2])
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Static) and self._key == other._key
+
+
+class Skeleton(NamedTuple):
+    """How to put a tree together inside a compiled function; hashable.
+
+    Attributes:
+        treedef: the structure of the tree.
+        sources: where each leaf comes from.
+    """
+
+    treedef: Any
+    sources: tuple[Differentiated | Given | Static, ...]
+
+    def fill(self, differentiated: Sequence[Any], given: Sequence[Any]) -> Any:
+        """Return the tree with its arrays."""
+        leaves = []
+        for source in self.sources:
+            if isinstance(source, Static):
+                leaves.append(source.value)
+            else:
+                arrays = differentiated if isinstance(source, Differentiated) else given
+                leaves.append(arrays[source.position])
+        return self.treedef.unflatten(leaves)
+
+
+def skeleton_of(tree: Any, differentiated: Sequence[Parameter]) -> tuple[Skeleton, list[Any]]:
+    """Return how to rebuild a tree, and the arrays in it that are not differentiated.
+
+    Args:
+        tree: holds a `Parameter` in the place of each array that is optimized.
+        differentiated: the parameters whose arrays come as the first argument of `fill`.
+    """
+    leaves, treedef = jax.tree.flatten(tree)
+    position = {parameter: index for index, parameter in enumerate(differentiated)}
+    sources, given = [], []
+    for leaf in leaves:
+        if isinstance(leaf, Parameter) and leaf in position:
+            sources.append(Differentiated(position[leaf]))
+        elif isinstance(leaf, Parameter | jax.Array | np.ndarray):
+            sources.append(Given(len(given)))
+            given.append(leaf.data if isinstance(leaf, Parameter) else leaf)
+        else:
+            sources.append(Static(leaf))
+    return Skeleton(treedef, tuple(sources)), given
