@@ -45,4 +45,10 @@ def pinned(x: Any, beside: Any = None) -> Any:
     """
     if not isinstance(x, jax.Array):
         return x
-    return jnp.where(x == x, x, x + (x if beside is None else beside))
+    # Arrays on explicitly different devices may be added, but do not meet in one selection.
+    together = beside is not None and _sharding(beside) == _sharding(x)
+    return jnp.where(x == x, x, x + (beside if together else x))
+
+
+def _sharding(x: jax.Array) -> Any:
+    return getattr(jax.typeof(x), "sharding", None)
