@@ -46,8 +46,9 @@ def pinned(x: Any, beside: Any = None) -> Any:
     if not isinstance(x, jax.Array):
         return x
     # Arrays on explicitly different devices may be added, but do not meet in one selection.
-    together = beside is not None and _sharding(beside) == _sharding(x)
-    return jnp.where(x == x, x, x + (beside if together else x))
+    if beside is None or _sharding(beside) != _sharding(x):
+        beside = x
+    return jnp.where(x == x, x, x + beside)
 
 
 def _sharding(x: jax.Array) -> Any:
