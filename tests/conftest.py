@@ -11,7 +11,10 @@ import torch
 
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 torch.set_num_threads(1)  # small tensors: threads only cost time here
-hypothesis.settings.register_profile("torchwise", deadline=None, print_blob=True)
+# On a CI machine the same examples every time; elsewhere new ones, printed when they fail.
+hypothesis.settings.register_profile(
+    "torchwise", deadline=None, print_blob=True, derandomize="CI" in os.environ
+)
 hypothesis.settings.load_profile("torchwise")
 
 

@@ -144,7 +144,7 @@ class Machine(RuleBasedStateMachine):
 def run(kind, values, dtype):
     machine = type("Machine", (Machine,), {"kind": kind, "values": values, "dtype": dtype})
     case = machine.TestCase
-    case.settings = settings(max_examples=50, stateful_step_count=15, deadline=None)
+    case.settings = settings(max_examples=50, stateful_step_count=15)
     case("runTest").runTest()
 
 
