@@ -186,14 +186,16 @@ way = distance([stayed[0]], [stayed[-1]])[0]
 figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.6), layout="constrained")
 left.plot(stayed_losses, color="black", lw=4, alpha=0.25, label="torch throughout")
 left.plot(losses, color=BLUE, lw=1.2, label="torch, JAX, torch")
-left.set(yscale="log", xlabel="step", ylabel="loss of the batch (nats)", title="loss")
+left.set(
+    yscale="log", ylim=(0.07, 4), xlabel="step", ylabel="loss of the batch (nats)", title="loss"
+)
 left.legend(frameon=False, loc="lower left")
 right.plot(np.arange(STEPS, 2 * STEPS), lost, color=ORANGE, lw=1.5, label="momentum forgotten")
 right.plot(np.where(away > 0, away, np.nan), color=BLUE, lw=1.5, label="torch, JAX, torch")
 right.axhline(way, color="0.5", lw=1, ls=":", label="way of the whole run")
 right.text(STEPS / 2, 1e-7, "equal\nto the bit", color=BLUE, ha="center", va="bottom")
-right.set(yscale="log", xlabel="step", xlim=left.get_xlim())
-right.set_title("largest difference of a parameter from torch throughout")
+right.set(yscale="log", xlabel="step", xlim=left.get_xlim(), ylim=(5e-9, 50))
+right.set_title("largest difference from torch throughout")
 right.legend(frameon=False, loc="center right", fontsize=8)
 for panel in (left, right):
     for place, name in enumerate(("torch", "JAX", "torch")):

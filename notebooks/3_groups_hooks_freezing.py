@@ -144,9 +144,10 @@ for panel, values, title in (
         shown = np.where(values[:, place] > 0, values[:, place], np.nan)
         panel.plot(shown, color=color, lw=1.2, label=name)
     panel.set(yscale="log", title=title)
-    panel.legend(frameon=False, loc="upper right")
+    panel.legend(frameon=False, loc="upper right", ncols=2)
 for panel in panels:
-    panel.set_xlabel("step")
+    low, high = panel.get_ylim()
+    panel.set(xlabel="step", ylim=(0.5 * low, 1.6 * high))
     for start, color, name in ((50, BLUE, "hidden\nfrozen"), (100, ORANGE, "output\nfrozen")):
         panel.axvspan(start, start + 50, color=color, alpha=0.08, lw=0)
         panel.text(start + 25, 0.03, name, transform=panel.get_xaxis_transform(), ha="center")
