@@ -13,7 +13,7 @@ FOLDER = Path(__file__).parent.parent / "notebooks"
 SOURCES = sorted(FOLDER.glob("[0-9]*.py"))
 CELL = re.compile(r"^# %%(.*)\n", re.MULTILINE)
 SMALL = 300_000  # bytes
-UNWANTED = ("Traceback", "Warning", "/tmp/", "/home/", "/work/", "site-packages", " at 0x")
+UNWANTED = ("Traceback", "Warning", "/tmp/", "/home/", "site-packages", " at 0x")
 
 each = pytest.mark.parametrize("source", SOURCES, ids=lambda path: path.stem)
 
