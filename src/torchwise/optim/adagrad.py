@@ -2,9 +2,9 @@
 
 from typing import Any, ClassVar
 
-from torchwise.optim.jobs import initial_entry
 from torchwise.optim.torch_optimizer import TorchOptimizer
 from torchwise.optimizers.adagrad import ADAGRAD_GROUP, build_adagrad, check_adagrad
+from torchwise.state_dict.leaves import initial_entry
 from torchwise.transforms.adagrad_scaling import scale_by_adagrad
 from torchwise.transforms.chain import Chain
 
@@ -71,8 +71,9 @@ class Adagrad(TorchOptimizer):
         }
         super().__init__(params, defaults)
         for group in self.param_groups:  # torch's Adagrad has its state from the start
+            transforms = self._recipe(group).chain.transforms
             for parameter in group["params"]:
-                self.state[parameter] = initial_entry(self._recipe(group).chain, parameter)
+                self.state[parameter] = initial_entry(transforms, parameter.data)
 
     def _check(self, group: dict[str, Any]) -> None:
         check_adagrad(**group)

@@ -10,16 +10,10 @@ import numpy as np
 from torchwise.optim import engine
 from torchwise.optim.parameter import Parameter
 from torchwise.optim.recipe import Recipe
-from torchwise.state_dict import leaves
+from torchwise.state_dict.leaves import initial_entry, step_array
 from torchwise.transforms import entries
-from torchwise.transforms.chain import Chain
 
 State = dict[Parameter, dict[str, Any]]
-
-
-def initial_entry(chain: Chain, parameter: Parameter) -> dict[str, Any]:
-    """Return a parameter's state before its first gradient, under torch's keys."""
-    return leaves.initial_entry(chain.transforms, parameter.data)
 
 
 class _Part(NamedTuple):
@@ -59,17 +53,17 @@ class Job:
         parameters: list[Parameter],
     ) -> None:
         """Add those parameters of a group that move."""
-        names = recipe.names
+        names, transforms = recipe.names, recipe.chain.transforms
         held = [self._state.get(parameter) or {} for parameter in parameters]
         fresh = [not all(name in entry for name in names) for entry in held]
         if any(fresh):
             held = [
-                {**initial_entry(recipe.chain, parameter), **entry} if first else entry
+                {**initial_entry(transforms, parameter.data), **entry} if first else entry
                 for parameter, entry, first in zip(parameters, held, fresh)
             ]
         saved = None
         if recipe.saves_step:
-            saved = [leaves.step_array(entry[entries.STEP] + 1) for entry in held]
+            saved = [step_array(entry[entries.STEP] + 1) for entry in held]
             steps = list(map(int, saved))
         else:  # all that dampening has to know is whether a gradient is the first
             steps = [1 if first else 2 for first in fresh]

@@ -86,8 +86,7 @@ def increment(direction: Any, param: jax.Array) -> jax.Array:
     numerator, denominator, factor = direction
     if denominator is None and factor is not None:
         alpha = _wide(_constant(factor, numerator.dtype))
-        factor = pinned(_wide(numerator), beside=_wide(param))
-        return (alpha * factor).astype(numerator.dtype)
+        return (alpha * pinned(_wide(numerator), beside=_wide(param))).astype(numerator.dtype)
     return _quotient(direction).astype(numerator.dtype)
 
 
