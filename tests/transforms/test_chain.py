@@ -16,6 +16,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from jax.test_util import check_grads
 
 import torchwise
 from distance import same_bits
@@ -83,8 +84,7 @@ def test_a_missing_gradient_leaves_everything(make, missing):
     updates, _ = transform.update({"a": missing, "b": jnp.ones(2)}, state, params)
     assert same_bits(new["a"], params["a"])
     assert same_bits(optax.apply_updates(params, updates)["a"], params["a"])
-    assert new_state.step["a"] == 1
-    assert new_state.step["b"] == 2
+    assert new_state.step.tolist() == [1, 2]
     for old, fresh in zip(state.states, new_state.states):
         for before, after in zip(old, fresh):
             assert same_bits(before["a"], after["a"])
@@ -260,7 +260,7 @@ def test_gradients_flow_through_the_optimizer():
             return jnp.sum((params - target) ** 2)
 
         arguments = (jnp.asarray(0.01), jnp.asarray(0.9), jnp.asarray(0.2), jnp.asarray([0.5, 0.3]))
-        jax.test_util.check_grads(final_loss, arguments, order=1, modes=("fwd", "rev"), rtol=1e-5)
+        check_grads(final_loss, arguments, order=1, modes=("fwd", "rev"), rtol=1e-5)
 
 
 def test_gradients_flow_through_adagrad():
@@ -280,7 +280,7 @@ def test_gradients_flow_through_adagrad():
             jnp.asarray(1e-3),
             jnp.asarray([0.5, 0.3]),
         )
-        jax.test_util.check_grads(final, arguments, order=1, modes=("rev",), rtol=1e-5)
+        check_grads(final, arguments, order=1, modes=("rev",), rtol=1e-5)
 
 
 @jax.numpy_dtype_promotion("standard")  # the schedule mixes int32 and floats

@@ -10,12 +10,15 @@ several outputs on CPU, too, if they are siblings: computed from the same inputs
 the other. Then the second computation starts from the old states.
 """
 
+import functools
 import os
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
+import numpy as np
 from jax import lax
+from jax.core import Tracer
 
 from torchwise.transforms.arithmetic import increment, settle
 from torchwise.transforms.transform import Scaling, Transform
@@ -33,18 +36,46 @@ class Leaf(NamedTuple):
 def evaluate(
     transforms: Sequence[Transform], leaves: Sequence[Leaf]
 ) -> list[tuple[tuple[Any, ...], jax.Array]]:
-    """Return the new states and the increment of each leaf."""
-    states = [_accumulate(transforms, leaf) for leaf in leaves]
+    """Return the new states and the increment of each leaf.
+
+    Leaves of the same shape are traced and lowered once: models repeat their layers.
+    """
+    return [_evaluate_leaf(tuple(transforms), leaf) for leaf in leaves]
+
+
+def _evaluate_leaf(
+    transforms: tuple[Transform, ...], leaf: Leaf
+) -> tuple[tuple[Any, ...], jax.Array]:
+    """Evaluate one leaf in a function of its own: numbers are constants there, arrays arguments."""
+    values, treedef = jax.tree.flatten((transforms, leaf))
+    arrays = [value for value in values if isinstance(value, jax.Array | np.ndarray)]
+    if not any(isinstance(array, Tracer) for array in arrays):
+        return _results(transforms, leaf)  # run at once, another number needs no other program
+    numbers = tuple(
+        None if isinstance(value, jax.Array | np.ndarray) else value for value in values
+    )
+    return _evaluate_flat(treedef, numbers, arrays)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _evaluate_flat(
+    treedef: Any, numbers: tuple[Any, ...], arrays: list[jax.Array]
+) -> tuple[tuple[Any, ...], jax.Array]:
+    """Put the transforms and the leaf together again; an array stands wherever no number does."""
+    rest = iter(arrays)
+    values = [next(rest) if number is None else number for number in numbers]
+    return _results(*treedef.unflatten(values))
+
+
+def _results(transforms: Sequence[Transform], leaf: Leaf) -> tuple[tuple[Any, ...], jax.Array]:
+    states = _accumulate(transforms, leaf)
     siblings = _fuses_several_outputs_on_cpu()
-    second = [leaf if siblings else leaf._replace(states=new) for leaf, new in zip(leaves, states)]
-    fenced = _fence([(leaf.grad, leaf.param, leaf.states) for leaf in second])
-    second = [
-        leaf._replace(grad=grad, param=param, states=held)
-        for leaf, (grad, param, held) in zip(leaves, fenced)
-    ]
+    second = leaf if siblings else leaf._replace(states=states)
+    grad, param, held = _fence((second.grad, second.param, second.states))
+    second = leaf._replace(grad=grad, param=param, states=held)
     if siblings:
-        second = [leaf._replace(states=_accumulate(transforms, leaf)) for leaf in second]
-    return list(zip(states, [_direct(transforms, leaf) for leaf in second]))
+        second = second._replace(states=_accumulate(transforms, second))
+    return states, _direct(transforms, second)
 
 
 def _fuses_several_outputs_on_cpu() -> bool:
