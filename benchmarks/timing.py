@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 Run = Callable[[], object]
 
 _WARM_UPS = 2
+_PAUSE = 0.02  # seconds; OpenMP's idle threads spin for milliseconds on cores that others need
 
 
 def seconds(run: Run, calls: int = 1) -> float:
@@ -27,7 +28,8 @@ def interleaved(
     Args:
         runs: each does its work to the end before it returns.
         repeats: rounds; each takes a sample of all runs, in an order drawn anew. A sample begins
-            with a call that does not count, so that caches hold a run's own data and not another's.
+            with a pause, in which the threads of the run before fall asleep, and a call that does
+            not count, so that caches hold a run's own data and not another's.
         shortest: how many seconds a sample takes at least; shorter runs are called repeatedly.
     """
     calls = {}
@@ -39,6 +41,7 @@ def interleaved(
     generator = random.Random(0)
     for _ in range(repeats):
         for name in generator.sample(list(runs), len(runs)):
+            time.sleep(_PAUSE)
             runs[name]()
             samples[name].append(seconds(runs[name], calls[name]))
     return samples
