@@ -52,7 +52,12 @@ def add_square(x: jax.Array, y: jax.Array) -> jax.Array:
     """`x.addcmul(y, y)`: one rounding, as a fused multiply-add; complex numbers by components."""
     if jnp.iscomplexobj(x):
         return lax.complex(add_square(x.real, y.real), add_square(x.imag, y.imag))
-    return (_wide(x) + _wide(y) * _wide(y)).astype(x.dtype)
+    # XLA on CPU takes short rows, as of 3 x 3 kernels, one at a time in a mere product and sum, but
+    # all at once beside an operation such as rounding: 6 times as fast. Only NaN is rounded here.
+    base, factor = _wide(x), _wide(y)
+    nan = lax.round(factor + base, lax.RoundingMethod.TO_NEAREST_EVEN)
+    factor = jnp.where(factor == factor, factor, nan)
+    return (base + factor * factor).astype(x.dtype)
 
 
 def sqrt_add(x: jax.Array, eps: Scalar) -> jax.Array:
