@@ -53,18 +53,22 @@ class Job:
         parameters: list[Parameter],
     ) -> None:
         """Add those parameters of a group that move."""
-        names, transforms = recipe.names, recipe.chain.transforms
-        held = [self._state.get(parameter) or {} for parameter in parameters]
-        fresh = [not all(name in entry for name in names) for entry in held]
+        names = recipe.names
+        held: list[dict[str, Any]] = []
+        fresh = [False] * len(parameters)
+        if names or recipe.saves_step:
+            held = [self._state.get(parameter) or {} for parameter in parameters]
+            fresh = [not entry.keys() >= recipe.keys for entry in held]
         if any(fresh):
+            transforms = recipe.chain.transforms
             held = [
                 {**initial_entry(transforms, parameter.data), **entry} if first else entry
                 for parameter, entry, first in zip(parameters, held, fresh)
             ]
         saved = None
         if recipe.saves_step:
-            saved = [step_array(entry[entries.STEP] + 1) for entry in held]
-            steps = list(map(int, saved))
+            steps = [int(entry[entries.STEP]) + 1 for entry in held]
+            saved = list(map(step_array, steps))
         else:  # all that dampening has to know is whether a gradient is the first
             steps = [1 if first else 2 for first in fresh]
         segment, numbers = recipe.segment(steps)

@@ -15,7 +15,8 @@ class Recipe:
 
     Attributes:
         chain: the chain.
-        names: the arrays that it keeps for a parameter.
+        names: the arrays that it keeps for a parameter, in order.
+        keys: the same as a set.
         counts: whether it depends on how many gradients a parameter has seen.
         saves_step: whether torch writes that number into state dicts.
     """
@@ -23,6 +24,7 @@ class Recipe:
     def __init__(self, chain: Chain) -> None:
         self.chain = chain
         self.names = entries.keys(chain.transforms)
+        self.keys = frozenset(self.names)
         self.counts = any(transform.counts for transform in chain.transforms)
         self.saves_step = entries.saves_step(chain.transforms)
         self._blank = _blank(chain.transforms)

@@ -51,5 +51,6 @@ class TorchOptimizer(Optimizer):
             What the closure returned, or None.
         """
         loss = None if closure is None else closure()
-        self._update({one: one.grad for one in self._parameters() if one.grad is not None})
+        held = ((one, one.grad) for one in self._parameters())
+        self._update({one: grad for one, grad in held if grad is not None})
         return loss
