@@ -23,13 +23,13 @@ _DPI = 130
 def draw_steps(rows: Sequence[Row], path: Path) -> None:
     """Draw a panel for each workload: one group of points an optimizer, one point a peer."""
     workloads = list(dict.fromkeys(row["workload"] for row in rows))
-    figure = Figure(figsize=(11, 2.6 * len(workloads)), dpi=_DPI, layout="constrained")
+    figure = Figure(figsize=(6.5, 2.6 * len(workloads)), dpi=_DPI, layout="constrained")
     panels = figure.subplots(len(workloads), 1, squeeze=False)[:, 0]
     for axes, workload in zip(panels, workloads, strict=True):
         _draw_workload(axes, [row for row in rows if row["workload"] == workload])
         axes.set_title(workload)
     entries = panels[0].get_legend_handles_labels()
-    figure.legend(*entries, frameon=False, ncols=len(COLORS) + 1, loc="outside upper center")
+    figure.legend(*entries, frameon=False, ncols=3, loc="outside upper center")
     figure.savefig(path, format="png")
 
 
@@ -48,7 +48,8 @@ def _draw_workload(axes: Axes, rows: Sequence[Row]) -> None:
             label = "limit of memory" if group == 0 else None
             height = row["limit_milliseconds"]
             axes.hlines(height, group - 0.45, group + 0.45, "black", linestyle=":", label=label)
-    axes.set_xticks(range(len(rows)), [row["recipe"] for row in rows])
+    names = [row["recipe"].replace(" ", "\n") for row in rows]  # read on a phone, too
+    axes.set_xticks(range(len(rows)), names)
     axes.set_ylabel("ms per step")
     axes.set_yscale("log")
     _finish(axes)
@@ -56,8 +57,8 @@ def _draw_workload(axes: Axes, rows: Sequence[Row]) -> None:
 
 def draw_growth(rows: Sequence[Row], path: Path) -> None:
     """Draw time per step by arrays and by elements, and time to compile by arrays."""
-    figure = Figure(figsize=(15, 4.2), dpi=_DPI, layout="constrained")
-    panels = figure.subplots(1, 3)
+    figure = Figure(figsize=(6.5, 10), dpi=_DPI, layout="constrained")
+    panels = figure.subplots(3, 1)
     by_arrays = [row for row in rows if row["axis"] == "arrays"]
     by_elements = [row for row in rows if row["axis"] == "elements"]
     _draw_lines(panels[0], by_arrays, "arrays", "ms per step")

@@ -1,7 +1,7 @@
-"""Write `docs/performance.md` from the measurements in `benchmarks/results`.
+"""Write `docs/performance.md` and its figures from the measurements in `benchmarks/results`.
 
-Run it from anywhere, after `python benchmarks/step.py --out benchmarks/results`. Whatever result is
-missing is missing on the page.
+Run it from anywhere, after `step.py` and `scaling.py`. Whatever result is missing is missing on the
+page.
 """
 
 import argparse
@@ -10,9 +10,12 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import figure
+
 _HERE = Path(__file__).parent
 _OURS = ("torchwise", "torchwise.optim")
-_HEAD = """# Performance
+_SIBLINGS = "--xla_backend_extra_options=xla_cpu_use_multi_output_fusion=true"
+_HEAD = f"""# Performance
 
 <!-- Written by benchmarks/page.py. Edit that file, and measure again. -->
 
@@ -24,6 +27,9 @@ detail is in `benchmarks/README.md`.
 
 ```sh
 python benchmarks/step.py --out benchmarks/results
+XLA_FLAGS={_SIBLINGS} \\
+  python benchmarks/step.py --name step-siblings --out benchmarks/results
+python benchmarks/scaling.py --out benchmarks/results
 python benchmarks/page.py
 ```
 
@@ -31,47 +37,120 @@ An update does a few operations for every number that it reads, so memory sets i
 counts the bytes that must move, 12 for a parameter without state and 20 with it in float32, over
 the speed at which one large array is read and written in place on the same machine. Small
 workloads stay in caches, and can be below it.
+
+On CPU, XLA gives a kernel one output, so parameters and state take two passes (see
+[Design](design.md)). The flag above, which you may set for your own runs, lets it make both in one.
 """
 _NOTHING = """
 Nothing has been measured for this version yet.
 """
 
+Result = dict[str, Any]
+Rows = Sequence[dict[str, Any]]
+
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Read the results that there are, and write the page."""
+    """Read the results that there are, write the page, draw the figures beside it."""
     parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument("--results", type=Path, default=_HERE / "results")
     parser.add_argument("--page", type=Path, default=_HERE.parent / "docs" / "performance.md")
     arguments = parser.parse_args(argv)
-    files = sorted(arguments.results.glob("step*.json"))
-    arguments.page.write_text(page([json.loads(file.read_text()) for file in files]))
+    figures = arguments.page.with_suffix("")
+    figures.mkdir(exist_ok=True)
+    lines = [_HEAD]
+    for file in sorted(arguments.results.glob("step*.json")):
+        result = json.loads(file.read_text())
+        picture = figures / f"{file.stem}.png"
+        figure.draw_steps(result["rows"], picture)
+        lines += _section(result, f"{figures.name}/{picture.name}")
+    growth = arguments.results / "scaling.json"
+    if growth.exists():
+        result = json.loads(growth.read_text())
+        figure.draw_growth(result["rows"], figures / "scaling.png")
+        lines += _growth(result, f"{figures.name}/scaling.png")
+    text = "\n".join(lines) if len(lines) > 1 else _HEAD + _NOTHING
+    arguments.page.write_text(text.rstrip() + "\n")
 
 
-def page(results: Sequence[dict[str, Any]]) -> str:
-    """Return the page; one section for every machine."""
-    if not results:
-        return _HEAD + _NOTHING
-    return "\n".join([_HEAD, *(line for result in results for line in _section(result))]) + "\n"
+def _section(result: Result, picture: str) -> Iterator[str]:
+    environment, rows = result["environment"], result["rows"]
+    flags = " ".join(value for value in environment["flags"].values() if value)
+    extra = ", with several outputs a kernel" if flags == _SIBLINGS else ""
+    yield f"## {environment['device']}, {environment['date'][:10]}{extra}\n"
+    yield from _machine(environment, flags)
+    yield "### At a glance\n"
+    yield "How many times as long as torchwise the others take: the least of all optimizers, and"
+    yield "the most. Below 1, the other is faster.\n"
+    yield from _glance(rows)
+    yield f"\n![Time of a step by workload, optimizer and peer]({picture})\n"
+    yield "### Compilation and memory\n"
+    yield "The most of all optimizers; temporaries as a share of the parameters.\n"
+    yield from _compilation(rows)
+    for recipe in dict.fromkeys(row["recipe"] for row in rows):
+        yield f"\n### {recipe}\n"
+        yield from _table([row for row in rows if row["recipe"] == recipe])
+    yield ""
 
 
-def _section(result: dict[str, Any]) -> Iterator[str]:
-    environment = result["environment"]
+def _machine(environment: dict[str, Any], flags: str) -> Iterator[str]:
     versions = environment["versions"]
     known = ", ".join(f"{name} {version}" for name, version in versions.items() if version)
-    flags = " ".join(value for value in environment["flags"].values() if value)
-    yield f"## {environment['device']}, {environment['date'][:10]}\n"
     yield f"{environment['processor']}, {environment['cores']} cores; {known}."
-    yield f"Load {environment['load']:.1f}, where more than 1 means that others were at work."
+    yield f"Load {environment['load']:.1f}."
     yield f"Flags: `{flags}`.\n" if flags else ""
-    for recipe in dict.fromkeys(row["recipe"] for row in result["rows"]):
-        yield f"### {recipe}\n"
-        yield from _table([row for row in result["rows"] if row["recipe"] == recipe])
-        yield ""
-    yield from _lost(result["rows"])
 
 
-def _table(rows: Sequence[dict[str, Any]]) -> Iterator[str]:
-    names = list(dict.fromkeys(name for row in rows for name in row["peers"]))
+def _glance(rows: Rows) -> Iterator[str]:
+    names = [name for name in _names(rows) if name not in _OURS]
+    yield f"| workload | face | {' | '.join(names)} |"
+    yield f"| --- | --- |{' --- |' * len(names)}"
+    for workload in dict.fromkeys(row["workload"] for row in rows):
+        chosen = [row for row in rows if row["workload"] == workload]
+        for ours in _OURS:
+            if any(ours in row["ratios"] for row in chosen):
+                cells = [_range(chosen, ours, name) for name in names]
+                yield f"| {workload} | `{ours}` | {' | '.join(cells)} |"
+
+
+def _range(rows: Rows, ours: str, name: str) -> str:
+    ratios = {
+        row["recipe"]: row["ratios"][ours][name]
+        for row in rows
+        if name in row["ratios"].get(ours, {})
+    }
+    if not ratios:
+        return ""
+    least = min(ratios, key=ratios.__getitem__)
+    return f"{ratios[least]:.2f} ({least}) to {max(ratios.values()):.2f}"
+
+
+def _compilation(rows: Rows) -> Iterator[str]:
+    yield "| workload | seconds to compile | times optax's | temporaries | optax's |"
+    yield "| --- | ---: | ---: | ---: | ---: |"
+    for workload in dict.fromkeys(row["workload"] for row in rows):
+        found = [
+            (row["elements"], row["peers"]["torchwise"], row["peers"].get("optax"))
+            for row in rows
+            if row["workload"] == workload and "compile_seconds" in row["peers"]["torchwise"]
+        ]
+        if found:
+            seconds = max(ours["compile_seconds"] for _, ours, _ in found)
+            ratio = max(
+                ours["compile_seconds"] / theirs["compile_seconds"]
+                for _, ours, theirs in found
+                if theirs
+            )
+            shares = [_largest(found, side) for side in (1, 2)]
+            yield f"| {workload} | {seconds:.2f} | {ratio:.2f} | {' | '.join(shares)} |"
+
+
+def _largest(found: Sequence[tuple[Any, ...]], side: int) -> str:
+    share = max(one[side]["temporary_bytes"] / (4 * one[0]) for one in found if one[side])
+    return f"{100 * share:.2f} %"
+
+
+def _table(rows: Rows) -> Iterator[str]:
+    names = _names(rows)
     yield f"| ms | {' | '.join(names)} | limit |"
     yield f"| --- |{' ---: |' * (len(names) + 1)}"
     for row in rows:
@@ -79,6 +158,25 @@ def _table(rows: Sequence[dict[str, Any]]) -> Iterator[str]:
         limit = row["limit_milliseconds"]
         cells.append("" if limit is None else _short(limit))
         yield f"| {row['workload']} | {' | '.join(cells)} |"
+
+
+def _growth(result: Result, picture: str) -> Iterator[str]:
+    rows = result["rows"]
+    yield f"## Growth: {rows[0]['recipe']}\n"
+    yield "With the number of arrays of 16 x 16, and with the elements of one array.\n"
+    yield f"![Time of a step and of compilation by arrays and elements]({picture})\n"
+    names = _names(rows)
+    yield f"| ms | {' | '.join(names)} | compile s | optax compile s |"
+    yield f"| --- |{' ---: |' * (len(names) + 2)}"
+    for row in rows:
+        size = f"{row['arrays']:,} arrays" if row["axis"] == "arrays" else f"{row['elements']:,}"
+        cells = [_cell(row, name) for name in names]
+        cells += [f"{row['peers'][name]['compile_seconds']:.2f}" for name in ("torchwise", "optax")]
+        yield f"| {size} | {' | '.join(cells)} |"
+
+
+def _names(rows: Rows) -> list[str]:
+    return list(dict.fromkeys(name for row in rows for name in row["peers"]))
 
 
 def _cell(row: dict[str, Any], name: str) -> str:
@@ -92,20 +190,6 @@ def _cell(row: dict[str, Any], name: str) -> str:
 
 def _short(milliseconds: float) -> str:
     return f"{milliseconds:.3g}" if milliseconds < 100 else f"{milliseconds:.0f}"
-
-
-def _lost(rows: Sequence[dict[str, Any]]) -> Iterator[str]:
-    """What a reader would look for first: where torchwise is slower than a peer."""
-    lost = [
-        f"- {row['workload']}, {row['recipe']}: "
-        f"`{ours}` takes {1 / ratio:.2f} times as long as {peer}."
-        for row in rows
-        for ours in _OURS
-        for peer, ratio in row["ratios"].get(ours, {}).items()
-        if ratio * 1.02 < 1
-    ]
-    yield "### Where torchwise is slower than a peer by more than 2 %\n"
-    yield from lost or ["Nowhere."]
 
 
 if __name__ == "__main__":

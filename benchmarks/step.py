@@ -25,7 +25,7 @@ _COPIED_ELEMENTS = 32_000_000  # far more than a cache holds
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Measure what the arguments ask for; print the table, write step.json and step.png."""
+    """Measure what the arguments ask for; print the table, write the .json and the .png."""
     arguments = _arguments(argv)
     cores = environment.use_all_cores()
     arguments.out.mkdir(parents=True, exist_ok=True)
@@ -35,8 +35,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     for row in tqdm(_rows(arguments, recipes), total=total, unit="row"):
         rows.append(row)
         result = {"environment": environment.describe(cores), "rows": rows}
-        (arguments.out / "step.json").write_text(json.dumps(result, indent=1))
-    figure.draw_steps(rows, arguments.out / "step.png")
+        (arguments.out / f"{arguments.name}.json").write_text(json.dumps(result, indent=1))
+    figure.draw_steps(rows, arguments.out / f"{arguments.name}.png")
     print(report.text(rows))
 
 
@@ -90,8 +90,9 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--repeats", type=int, help="rounds (default: 30; 3 with --quick)")
     parser.add_argument("--quick", action="store_true", help="tiny shapes, to see that it runs")
     parser.add_argument(
-        "--out", type=Path, default=Path("."), help="folder for step.json and step.png"
+        "--out", type=Path, default=Path("."), help="folder for the .json and the .png"
     )
+    parser.add_argument("--name", default="step", help="of these files (default: %(default)s)")
     arguments = parser.parse_args(argv)
     quick = arguments.quick
     arguments.shapes = arguments.shapes or [*(_QUICK_SHAPES if quick else SHAPES), *_TRAINING]

@@ -50,13 +50,19 @@ def test_every_figure_has_its_script():
 
 
 def a_row(workload, ours, optax):
+    def peer(median, temporaries):
+        times = {"median": median, "lower": median, "upper": median}
+        return {
+            "milliseconds": times,
+            "compile_seconds": median / 2,
+            "temporary_bytes": temporaries,
+        }
+
     return {
         "workload": workload,
         "recipe": "sgd momentum",
-        "peers": {
-            "torchwise": {"milliseconds": {"median": ours}},
-            "optax": {"milliseconds": {"median": optax}},
-        },
+        "elements": 100,
+        "peers": {"torchwise": peer(ours, 0), "optax": peer(optax, 400)},
         "ratios": {"torchwise": {"optax": optax / ours}},
         "limit_milliseconds": None,
     }
@@ -75,12 +81,19 @@ def test_the_page_of_measurements(tmp_path):
     rows = [a_row("faster", 1.0, 2.0), a_row("slower", 3.0, 1.5)]
     result = {"environment": environment, "rows": rows}
     (tmp_path / "step.json").write_text(json.dumps(result))
+    grown = [a_row("by arrays", 1.0, 2.0) | {"axis": "arrays", "arrays": 1000}]
+    (tmp_path / "scaling.json").write_text(json.dumps({**result, "rows": grown}))
     page.main(["--results", str(tmp_path), "--page", str(tmp_path / "page.md")])
     written = (tmp_path / "page.md").read_text()
     assert "## cpu, 2026-01-02" in written
+    assert "| faster | `torchwise` | 2.00 (sgd momentum) to 2.00 |" in written
+    assert "| slower | `torchwise` | 0.50 (sgd momentum) to 0.50 |" in written
+    assert "| faster | 0.50 | 0.50 | 0.00 % | 100.00 % |" in written
     assert "| faster | 1 | 2 (2.00 x) |" in written
-    assert "- slower, sgd momentum: `torchwise` takes 2.00 times as long as optax." in written
-    assert "- faster" not in written
+    assert "| 1,000 arrays | 1 | 2 (2.00 x) | 0.50 | 1.00 |" in written
+    for name in re.findall(r"\]\((\S+\.png)\)", written):
+        assert (tmp_path / name).read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
+    assert written.count(".png)") == 2
 
 
 def test_the_page_without_measurements(tmp_path):

@@ -1,15 +1,12 @@
 """torch.optim.Adagrad's face."""
 
-from typing import Any, ClassVar
+from typing import Any
 
-from torchwise.optim.torch_optimizer import TorchOptimizer
-from torchwise.optimizers.adagrad import ADAGRAD_GROUP, build_adagrad, check_adagrad
-from torchwise.state_dict.leaves import initial_entry
-from torchwise.transforms.adagrad_scaling import scale_by_adagrad
-from torchwise.transforms.chain import Chain
+from torchwise.optim.format_optimizer import FormatOptimizer
+from torchwise.optimizers.adagrad import ADAGRAD_GROUP
 
 
-class Adagrad(TorchOptimizer):
+class Adagrad(FormatOptimizer):
     """Adagrad with torch's signature.
 
     `foreach` and `fused` choose between implementations in torch; here they are kept in groups and
@@ -42,7 +39,7 @@ class Adagrad(TorchOptimizer):
         Array([0.5, 0.5], dtype=float32)
     """
 
-    _added_later: ClassVar[dict[str, Any]] = ADAGRAD_GROUP.added_later
+    group_format = ADAGRAD_GROUP
 
     def __init__(
         self,
@@ -58,28 +55,15 @@ class Adagrad(TorchOptimizer):
         differentiable: bool = False,
         fused: bool | None = None,
     ) -> None:
-        defaults = {
-            "lr": lr,
-            "lr_decay": lr_decay,
-            "eps": eps,
-            "weight_decay": weight_decay,
-            "initial_accumulator_value": initial_accumulator_value,
-            "foreach": foreach,
-            "maximize": maximize,
-            "differentiable": differentiable,
-            "fused": fused,
-        }
-        super().__init__(params, defaults)
-        for group in self.param_groups:  # torch's Adagrad has its state from the start
-            transforms = self._recipe(group).chain.transforms
-            for parameter in group["params"]:
-                self.state[parameter] = initial_entry(transforms, parameter.data)
-
-    def _check(self, group: dict[str, Any]) -> None:
-        check_adagrad(**group)
-
-    def _build(self, group: dict[str, Any]) -> Chain:
-        return build_adagrad(**group)
-
-    def _memory(self) -> Chain:
-        return scale_by_adagrad()
+        super().__init__(
+            params,
+            lr=lr,
+            lr_decay=lr_decay,
+            eps=eps,
+            weight_decay=weight_decay,
+            initial_accumulator_value=initial_accumulator_value,
+            foreach=foreach,
+            maximize=maximize,
+            differentiable=differentiable,
+            fused=fused,
+        )

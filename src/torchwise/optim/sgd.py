@@ -1,14 +1,12 @@
 """torch.optim.SGD's face."""
 
-from typing import Any, ClassVar
+from typing import Any
 
-from torchwise.optim.torch_optimizer import TorchOptimizer
-from torchwise.optimizers.sgd import SGD_GROUP, build_sgd, check_sgd
-from torchwise.transforms.chain import Chain
-from torchwise.transforms.momentum import trace
+from torchwise.optim.format_optimizer import FormatOptimizer
+from torchwise.optimizers.sgd import SGD_GROUP
 
 
-class SGD(TorchOptimizer):
+class SGD(FormatOptimizer):
     """Stochastic gradient descent with torch's signature.
 
     `foreach` and `fused` choose between implementations in torch; here they are kept in groups and
@@ -42,7 +40,7 @@ class SGD(TorchOptimizer):
         Array([0., 0.], dtype=float32)
     """
 
-    _added_later: ClassVar[dict[str, Any]] = SGD_GROUP.added_later
+    group_format = SGD_GROUP
 
     def __init__(
         self,
@@ -58,24 +56,15 @@ class SGD(TorchOptimizer):
         differentiable: bool = False,
         fused: bool | None = None,
     ) -> None:
-        defaults = {
-            "lr": lr,
-            "momentum": momentum,
-            "dampening": dampening,
-            "weight_decay": weight_decay,
-            "nesterov": nesterov,
-            "maximize": maximize,
-            "foreach": foreach,
-            "differentiable": differentiable,
-            "fused": fused,
-        }
-        super().__init__(params, defaults)
-
-    def _check(self, group: dict[str, Any]) -> None:
-        check_sgd(**group)
-
-    def _build(self, group: dict[str, Any]) -> Chain:
-        return build_sgd(**group)
-
-    def _memory(self) -> Chain:
-        return trace(1.0)
+        super().__init__(
+            params,
+            lr=lr,
+            momentum=momentum,
+            dampening=dampening,
+            weight_decay=weight_decay,
+            nesterov=nesterov,
+            maximize=maximize,
+            foreach=foreach,
+            differentiable=differentiable,
+            fused=fused,
+        )

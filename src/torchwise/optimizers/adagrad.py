@@ -104,5 +104,6 @@ ADAGRAD_GROUP = GroupFormat(
         "fused": None,
     },
     added_later={"foreach": None, "maximize": False, "differentiable": False, "fused": None},
+    memory=scale_by_adagrad(),
     starts_with_state=True,
 )

@@ -15,6 +15,7 @@ class GroupFormat(NamedTuple):
         build: returns their chain; takes a group's as keywords.
         defaults: all that torch writes into a group, in its order.
         added_later: what groups of old versions lack, with the values that torch gives it then.
+        memory: the blocks whose state a parameter may have, used by its group or not.
         starts_with_state: whether torch keeps a state before the first gradient.
     """
 
@@ -23,6 +24,7 @@ class GroupFormat(NamedTuple):
     build: Callable[..., Chain]
     defaults: Mapping[str, Any]
     added_later: dict[str, Any]
+    memory: Chain
     starts_with_state: bool = False
 
     @property

@@ -109,4 +109,5 @@ SGD_GROUP = GroupFormat(
         "differentiable": False,
         "fused": False,
     },
+    memory=trace(1.0),
 )
