@@ -36,8 +36,9 @@ def test_every_public_name_has_an_example(module):
 
 def test_every_page_is_in_the_navigation():
     text = (ROOT / "mkdocs.yml").read_text()
-    linked = re.findall(r"^  - .*: (\S+\.md)$", text, re.MULTILINE)
+    linked = re.findall(r"^ +- .*: (\S+\.md)$", text, re.MULTILINE)
     pages = {str(path.relative_to(ROOT / "docs")) for path in (ROOT / "docs").rglob("*.md")}
+    pages |= {f"notebooks/{path.stem}.md" for path in (ROOT / "notebooks").glob("*.ipynb")}
     assert sorted(linked) == sorted(pages)
 
 
