@@ -1,4 +1,4 @@
-"""orbax-checkpoint saves sharded state and restores it onto any devices."""
+"""Sharded state is saved and restored onto any devices, by orbax and as torch's state dict."""
 
 import pytest
 
@@ -27,3 +27,9 @@ def test_restores_structure_bits_and_places(facts, transform, layout):
 @pytest.mark.parametrize("transform", TRANSFORMS)
 def test_training_goes_on_from_it(facts, transform):
     assert facts[transform]["goes on"]
+
+
+@pytest.mark.parametrize("transform", ["sgd", "sgd, dampening", "adagrad"])
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_state_dicts_come_back_beside_the_parameters(facts, transform, layout):
+    assert facts[transform]["state dict"][layout] == {"same bits": True, "misplaced": []}

@@ -33,7 +33,7 @@ def double(value: Any) -> Any:
     return jnp.where(wide < 0, jnp.nan, wide) if jnp.issubdtype(value.dtype, jnp.integer) else wide
 
 
-def pinned(x: Any, beside: Any = None) -> Any:
+def pinned(x: Any, beside: Any = None, nan: Callable[[Any], Any] = lambda nan: nan) -> Any:
     """Return `x`, hidden from the compiler: what stands on either side is not merged across.
 
     XLA contracts product and sum to one fused multiply-add. Where torch rounds the product, it is
@@ -41,14 +41,15 @@ def pinned(x: Any, beside: Any = None) -> Any:
     front of the shuffles of an array just loaded. Where torch has a fused multiply-add, the factor
     is pinned, and reading the other summand `beside` it keeps that one in place.
     On CPU no barrier or bit cast does any of this; a selection does, as long as its arms are no
-    constants and the compiler cannot prove that `x` is no NaN. The arm for NaN gives NaN.
+    constants and the compiler cannot prove that `x` is no NaN. The arm for NaN gives NaN, through
+    the function `nan` of it.
     """
     if not isinstance(x, jax.Array):
         return x
     # Arrays on explicitly different devices may be added, but do not meet in one selection.
     if beside is None or _sharding(beside) != _sharding(x):
         beside = x
-    return jnp.where(x == x, x, x + beside)
+    return jnp.where(x == x, x, nan(x + beside))
 
 
 def _sharding(x: jax.Array) -> Any:

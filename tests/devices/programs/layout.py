@@ -14,8 +14,17 @@ SPECS = {
     "matrix": PartitionSpec(None, "model"),
     "bias": PartitionSpec(),
     "scale": PartitionSpec(),
+    "rows of three": PartitionSpec("data", "model"),
+    "kernel": PartitionSpec("data", "model"),
 }
-SHAPES = {"embedding": (64, 24), "matrix": (7, 34), "bias": (33,), "scale": ()}
+SHAPES = {
+    "embedding": (64, 24),
+    "matrix": (7, 34),
+    "bias": (33,),
+    "scale": (),
+    "rows of three": (64, 6),  # on each device
+    "kernel": (16, 8, 3, 3),
+}
 COLLECTIVES = ("all-reduce", "all-gather", "reduce-scatter", "collective-permute", "all-to-all")
 TRANSFORMS = {
     "sgd": torchwise.sgd(0.1, 0.9, weight_decay=0.01, nesterov=True),

@@ -1,4 +1,7 @@
-"""Save sharded state with orbax; restore it onto the same devices, onto others, and onto one."""
+"""Save sharded state; restore it onto the same devices, onto others, and onto one.
+
+With orbax, and where torch has the optimizer, as a state dict in a file, too.
+"""
 
 import json
 import sys
@@ -8,6 +11,11 @@ import jax
 import orbax.checkpoint
 from jax.sharding import NamedSharding
 from layout import AXIS_TYPES, TRANSFORMS, draw, misplaced, same_bits, shardings, step
+
+import torchwise
+from torchwise import checkpoint
+
+OF_TORCH = ("sgd", "sgd, dampening", "adagrad")
 
 
 def main(folder):
@@ -38,10 +46,27 @@ def facts(name, path):
         }
         if label != "one device":
             result[label]["misplaced"] = misplaced(restored[1], restored[0])
+    if name in OF_TORCH:
+        result["state dict"] = through_a_state_dict(
+            transform, *trained, path.with_suffix(".pt"), layouts
+        )
     restored = restore(path, trained)
     grads = jax.device_put(draw(3), places)
     result["goes on"] = same_bits(advance(*restored, grads), advance(*trained, grads))
     return result
+
+
+def through_a_state_dict(transform, params, state, path, layouts):
+    """Write sharded state into a file as torch does; read it back for every layout."""
+    checkpoint.save(path, torchwise.to_state_dict(transform, state, params))
+    found = {}
+    for label, layout in layouts.items():
+        fresh = jax.device_put(draw(2), layout)
+        _, restored = torchwise.from_state_dict(checkpoint.load(path), fresh)
+        found[label] = {"same bits": same_bits(restored, state), "misplaced": []}
+        if label != "one device":
+            found[label]["misplaced"] = misplaced(restored, fresh)
+    return found
 
 
 def restore(path, like):
