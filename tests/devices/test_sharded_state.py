@@ -24,7 +24,7 @@ def test_the_table_is_complete(facts):
 @pytest.mark.parametrize("run", RUNS)
 def test_each_device_holds_an_eighth_of_the_state(facts, run):
     found = facts[run]
-    counts = found["steps bytes"][0]  # one vector, whole on every device
+    counts = found["steps bytes"][0]  # 0-d, whole on every device
     assert counts in (0, 8)
     assert found["state bytes"] == [found["parameter bytes"][0] + counts] * 8
     assert found["shared state bytes"] == [found["parameter bytes"][0] // 8 + counts] * 8

@@ -12,7 +12,7 @@ from torchwise.checkpoint.arrays import as_numpy
 from torchwise.state_dict.layout import Place
 from torchwise.transforms import entries
 from torchwise.transforms.chain import Chain, ChainState
-from torchwise.transforms.placement import beside, beside_all
+from torchwise.transforms.placement import beside
 from torchwise.transforms.transform import Transform
 
 
@@ -36,13 +36,13 @@ def entries_of(
     were at first. For such a chain it makes no difference to the next step.
     """
     fields = {name: jax.tree.leaves(tree) for name, tree in entries.flatten(state.states).items()}
-    counts = [None] * len(params) if state.step is None else jax.device_get(state.step)
+    steps = jax.device_get(jax.tree.leaves(state.step))
     found = []
-    for index, (param, count) in enumerate(zip(params, counts)):
+    for index, param in enumerate(params):
         entry = {name: leaves[index] for name, leaves in fields.items()}
         if entries.saves_step(chain.transforms):
-            entry = {entries.STEP: step_array(count), **entry}
-        started = _differs(chain, param, entry) or None if count is None else bool(count > 0)
+            entry = {entries.STEP: step_array(steps[index]), **entry}
+        started = bool(steps[index] > 0) if steps else _differs(chain, param, entry) or None
         found.append((entry, started))
     return found
 
@@ -61,6 +61,7 @@ def chain_state(
         held: an entry for each parameter; what it lacks is as before the first gradient.
         params: the parameters.
     """
+    steps = [jnp.asarray(_count(chain, entry), jnp.int32) for entry in held]
     full = [
         {**initial_entry(chain.transforms, param), **(entry or {})}
         for param, entry in zip(params, held)
@@ -76,10 +77,7 @@ def chain_state(
         )
         for state in template.states
     )
-    if template.step is None:
-        return ChainState(None, states)
-    steps = jnp.array([_count(chain, entry) for entry in held], jnp.int32)
-    return ChainState(beside_all(params, steps), states)
+    return ChainState(None if template.step is None else tree_of(template.step, steps), states)
 
 
 def shapes_of(

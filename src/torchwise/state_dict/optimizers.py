@@ -232,7 +232,7 @@ def _ordered(
 
 def _steps(state: ChainState) -> int:
     """Return how many gradients the parameter has seen that has seen most."""
-    return 0 if state.step is None else max(map(int, state.step), default=0)
+    return max(map(int, jax.tree.leaves(state.step)), default=0)
 
 
 def _named(

@@ -12,7 +12,7 @@ from torchwise.transforms.arithmetic import constant_like
 from torchwise.transforms.entries import state_type
 from torchwise.transforms.evaluation import Leaf, evaluate
 from torchwise.transforms.numbers import double
-from torchwise.transforms.placement import beside, beside_all
+from torchwise.transforms.placement import beside
 from torchwise.transforms.transform import Transform
 
 
@@ -20,8 +20,8 @@ class ChainState(NamedTuple):
     """The state of a chain.
 
     Attributes:
-        step: how many gradients each parameter has seen: one int32 for each of
-            `jax.tree.leaves(params)`, all in one vector; None if no transform counts.
+        step: a tree like the parameters: how many gradients each has seen (int32, 0-d); None if no
+            transform counts.
         states: one NamedTuple a transform, each field a tree like the parameters.
     """
 
@@ -105,14 +105,15 @@ def scalars_at(transforms: tuple[Transform, ...], step: Any) -> tuple[Any, ...]:
 
 
 def _init(transforms: tuple[Transform, ...], params: Any) -> ChainState:
+    counts = any(transform.counts for transform in transforms)
     leaves, treedef = jax.tree.flatten(params)
     leaves = list(map(jnp.asarray, leaves))
+    steps = [beside(leaf, jnp.zeros((), jnp.int32)) for leaf in leaves] if counts else []
+    step = treedef.unflatten(steps) if counts else None
     states = []
     for transform in transforms:
         initial = [beside(leaf, transform.init(leaf)) for leaf in leaves]
         states.append(_tree_of(initial, state_type(transform), treedef))
-    counts = any(transform.counts for transform in transforms)
-    step = beside_all(leaves, jnp.zeros(len(leaves), jnp.int32)) if counts else None
     return ChainState(step, tuple(states))
 
 
@@ -127,24 +128,24 @@ def _update(
         raise ValueError("update() needs the parameters: call update(grads, state, params)")
     gradients = trees.align(updates, params)
     leaves, treedef = jax.tree.flatten(params)
-    columns = _columns(state, treedef)
+    steps, columns = _leaves_of(state, treedef)
     states = list(zip(*columns)) if columns else [()] * len(leaves)
     live = [index for index, grad in enumerate(gradients) if grad is not None]
 
-    step = None
-    if state.step is not None:
-        step = state.step + jnp.array([grad is not None for grad in gradients], jnp.int32)
-    uncounted = scalars_at(transforms, None) if step is None else ()
+    uncounted = scalars_at(transforms, None) if state.step is None else None
     jobs = []
     for index in live:
+        if state.step is not None:
+            steps[index] = steps[index] + 1
         param = jnp.asarray(leaves[index])
         grad = jnp.asarray(gradients[index]).astype(param.dtype)
-        scalars = uncounted if step is None else scalars_at(transforms, step[index])
+        scalars = scalars_at(transforms, steps[index]) if uncounted is None else uncounted
         jobs.append(Leaf(grad, param, states[index], scalars))
     increments: dict[int, jax.Array] = {}
     for index, result in zip(live, evaluate(transforms, jobs)):
         states[index], increments[index] = result
 
+    step = None if state.step is None else treedef.unflatten(steps)
     new = [
         _tree_of([leaf[position] for leaf in states], type(old), treedef)
         for position, old in enumerate(state.states)
@@ -162,22 +163,18 @@ def _tree_of(states: list[Any], kind: Any, treedef: Any) -> Any:
     return kind(*map(treedef.unflatten, fields))
 
 
-def _columns(state: ChainState, treedef: Any) -> list[list[Any]]:
-    """Return for each transform the list of its states, leaf by leaf."""
-    for tree in (tree for inner in state.states for tree in inner):
+def _leaves_of(state: ChainState, treedef: Any) -> tuple[list[Any], list[list[Any]]]:
+    """Return the step of each leaf, and for each transform the list of its states, leaf by leaf."""
+    trees_held = [tree for inner in state.states for tree in inner]
+    for tree in trees_held if state.step is None else [state.step, *trees_held]:
         if jax.tree.structure(tree) != treedef:
             raise ValueError(
                 "update(): the state was made for other parameters:\n"
                 f"  state: {jax.tree.structure(tree)}\n  parameters: {treedef}"
             )
-    if state.step is not None and jnp.shape(state.step) != (treedef.num_leaves,):
-        raise ValueError(
-            f"update(): the state counts the steps of {jnp.shape(state.step)} parameters, "
-            f"but there are {treedef.num_leaves}"
-        )
     columns = []
     for inner in state.states:
         fields = [jax.tree.leaves(tree) for tree in inner]
         leaves = zip(*fields) if fields else [()] * treedef.num_leaves
         columns.append([type(inner)(*leaf) for leaf in leaves])
-    return columns
+    return [] if state.step is None else jax.tree.leaves(state.step), columns

@@ -1,7 +1,6 @@
 """A parameter's state lives where the parameter lives, on one device or on many."""
 
 import functools
-from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -16,19 +15,6 @@ def beside(param: jax.Array, state: Any) -> Any:
     Arrays of the parameter's shape get its sharding; all others are whole on each of its devices.
     """
     return jax.tree.map(functools.partial(_place, param), state)
-
-
-def beside_all(params: Sequence[jax.Array], array: jax.Array) -> jax.Array:
-    """Return an array that belongs to all parameters: whole on each device, where they share them.
-
-    With parameters on different devices it stays uncommitted, and goes where it is needed.
-    """
-    first = params[0] if params else array
-    alone = isinstance(first, Tracer) or not all(
-        param.committed and param.sharding.device_set == first.sharding.device_set
-        for param in params
-    )
-    return array if alone or not params else jax.device_put(array, _whole(first.sharding))
 
 
 def _place(param: jax.Array, array: jax.Array) -> jax.Array:

@@ -74,13 +74,12 @@ def same_bits(tree, other):
 
 def misplaced(state, params):
     """Return the paths of a chain's state that are not where their parameters are."""
-    first = jax.tree.leaves(params)[0].sharding
-    whole = NamedSharding(first.mesh, PartitionSpec())
+    wanted = jax.tree.map(lambda param: param.sharding, params)
     wrong = []
     for path, leaf in jax.tree.leaves_with_path(state):
-        param = params.get(getattr(path[-1], "key", None))  # None: one array for all parameters
-        alike = param is not None and leaf.shape == param.shape
-        sharding = param.sharding if alike else whole
+        sharding = wanted[path[-1].key]
+        if leaf.shape != params[path[-1].key].shape:
+            sharding = NamedSharding(sharding.mesh, PartitionSpec())
         if not leaf.sharding.is_equivalent_to(sharding, leaf.ndim):
             wrong.append(jax.tree_util.keystr(path))
     return wrong
