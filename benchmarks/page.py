@@ -58,7 +58,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     figures = arguments.page.with_suffix("")
     figures.mkdir(exist_ok=True)
     lines = [_HEAD]
-    for file in sorted(arguments.results.glob("step*.json")):
+    for file in sorted(arguments.results.glob("step*.json"), key=lambda file: file.stem):
         result = json.loads(file.read_text())
         picture = figures / f"{file.stem}.png"
         figure.draw_steps(result["rows"], picture)
