@@ -49,7 +49,7 @@ def _draw_workload(axes: Axes, rows: Sequence[Row]) -> None:
             height = row["limit_milliseconds"]
             axes.hlines(height, group - 0.45, group + 0.45, "black", linestyle=":", label=label)
     names = [row["recipe"].replace(" ", "\n") for row in rows]  # read on a phone, too
-    axes.set_xticks(range(len(rows)), names)
+    axes.set_xticks(range(len(rows)), names, fontsize=8)
     axes.set_ylabel("ms per step")
     axes.set_yscale("log")
     _finish(axes)

@@ -87,8 +87,8 @@ def test_the_page_of_measurements(tmp_path):
     page.main(["--results", str(tmp_path), "--page", str(tmp_path / "page.md")])
     written = (tmp_path / "page.md").read_text()
     assert "## cpu, 2026-01-02" in written
-    assert "| faster | `torchwise` | 2.00 (sgd momentum) to 2.00 |" in written
-    assert "| slower | `torchwise` | 0.50 (sgd momentum) to 0.50 |" in written
+    assert "| faster | functional | 2.00 (sgd momentum) to 2.00 |" in written
+    assert "| slower | functional | 0.50 (sgd momentum) to 0.50 |" in written
     assert "| faster | 0.50 | 0.50 | 0.00 % | 100.00 % |" in written
     assert "| faster | 1 | 2 (2.00 x) |" in written
     assert "| 1,000 arrays | 1 | 2 (2.00 x) | 0.50 | 1.00 |" in written
