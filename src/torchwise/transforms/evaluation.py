@@ -54,14 +54,21 @@ def _evaluate_leaf(
     numbers = tuple(
         None if isinstance(value, jax.Array | np.ndarray) else value for value in values
     )
-    return _evaluate_flat(treedef, numbers, arrays)
+    try:
+        hash((treedef, numbers))
+    except TypeError:  # as a schedule may be
+        return _results(transforms, leaf)
+    return _evaluate_flat(treedef, numbers, repr(numbers), arrays)
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1))
+@functools.partial(jax.jit, static_argnums=(0, 1, 2))
 def _evaluate_flat(
-    treedef: Any, numbers: tuple[Any, ...], arrays: list[jax.Array]
+    treedef: Any, numbers: tuple[Any, ...], _: str, arrays: list[jax.Array]
 ) -> tuple[tuple[Any, ...], jax.Array]:
-    """Put the transforms and the leaf together again; an array stands wherever no number does."""
+    """Put the transforms and the leaf together again; an array stands wherever no number does.
+
+    The string tells apart what is equal and not the same: 0.0 and -0.0, 1 and 1.0.
+    """
     rest = iter(arrays)
     values = [next(rest) if number is None else number for number in numbers]
     return _results(*treedef.unflatten(values))

@@ -1,0 +1,66 @@
+"""Leaves of one shape share a trace, and nothing that differs shares one."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import torchwise
+from functional_run import jitted_step
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Fill(torchwise.Stateless):
+    """Passes a number on, and takes note of every trace."""
+
+    number: float
+    traced: dict = dataclasses.field(metadata={"static": True}, hash=False, compare=False)
+    counts = False
+
+    def scalars(self, step):
+        return None
+
+    def direction(self, grad, state, param, scalars):
+        self.traced[grad.shape] = self.traced.get(grad.shape, 0) + 1
+        return jnp.full_like(grad, self.number)
+
+
+def step(transform, params):
+    return jitted_step(transform)(params, transform.init(params), params)[0]
+
+
+def test_leaves_of_one_shape_are_traced_once():
+    traced = {}
+    params = {"a": [jnp.ones(7)] * 5, "b": jnp.ones((7, 2))}
+    step(torchwise.chain(Fill(1.0, traced)), params)
+    assert traced[7,] == traced[7, 2] > 0
+
+
+def test_numbers_that_are_equal_and_not_the_same():
+    """Same shapes, and constants that Python takes for one another."""
+    params, traced = jnp.ones(3), {}
+    updates = [
+        jax.jit(transform.update)(params, transform.init(params), params)[0]
+        for transform in (torchwise.chain(Fill(number, traced)) for number in (0.0, -0.0))
+    ]
+    assert [bool(np.signbit(update).all()) for update in updates] == [False, True]
+
+
+class Halving:
+    """A schedule that cannot be hashed."""
+
+    __hash__ = None
+
+    def __eq__(self, other):
+        return isinstance(other, Halving)
+
+    def __call__(self, count):
+        return 0.5 ** (count + 1.0)
+
+
+def test_schedules_that_cannot_be_hashed():
+    with jax.numpy_dtype_promotion("standard"):
+        params = [jnp.ones(3), jnp.ones(3)]
+        assert all(np.array_equal(new, [0.5] * 3) for new in step(torchwise.sgd(Halving()), params))
