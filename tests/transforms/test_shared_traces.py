@@ -48,6 +48,26 @@ def test_numbers_that_are_equal_and_not_the_same():
     assert [bool(np.signbit(update).all()) for update in updates] == [False, True]
 
 
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class FillTwice(Fill):
+    """A block whose structure JAX takes for that of `Fill`."""
+
+    def direction(self, grad, state, param, scalars):
+        return jnp.full_like(grad, 2 * self.number)
+
+
+def test_blocks_of_other_types_with_the_same_fields():
+    params, traced = jnp.ones(3), {}
+    chains = [torchwise.chain(kind(1.0, traced)) for kind in (Fill, FillTwice)]
+    assert jax.tree.structure(chains[0]) != jax.tree.structure(chains[1])
+    arrays = jax.tree.map(jnp.asarray, chains[0])
+    assert jax.tree.structure(chains[0]) == jax.tree.structure(arrays)
+    for _ in range(2):
+        found = [step(one, params)[0] for one in chains]
+        assert found == [2.0, 3.0]  # added to the parameter
+
+
 class Halving:
     """A schedule that cannot be hashed."""
 

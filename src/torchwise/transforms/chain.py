@@ -13,7 +13,7 @@ from torchwise.transforms.entries import state_type
 from torchwise.transforms.evaluation import Leaf, evaluate
 from torchwise.transforms.numbers import double
 from torchwise.transforms.placement import beside
-from torchwise.transforms.transform import Transform
+from torchwise.transforms.transform import Transform, kinds
 
 
 class ChainState(NamedTuple):
@@ -55,7 +55,10 @@ class Chain(optax.GradientTransformationExtraArgs):
 
 jax.tree_util.register_pytree_with_keys(
     Chain,
-    lambda chain: (((jax.tree_util.GetAttrKey("transforms"), chain.transforms),), None),
+    lambda chain: (
+        ((jax.tree_util.GetAttrKey("transforms"), chain.transforms),),
+        kinds(chain.transforms),  # no two chains of other blocks have the same structure
+    ),
     lambda _, children: Chain(*children),
 )
 

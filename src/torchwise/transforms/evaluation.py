@@ -21,7 +21,7 @@ from jax import lax
 from jax.core import Tracer
 
 from torchwise.transforms.arithmetic import increment, settle
-from torchwise.transforms.transform import Scaling, Transform
+from torchwise.transforms.transform import Scaling, Transform, kinds
 
 
 class Leaf(NamedTuple):
@@ -58,16 +58,16 @@ def _evaluate_leaf(
         hash((treedef, numbers))
     except TypeError:  # as a schedule may be
         return _results(transforms, leaf)
-    return _evaluate_flat(treedef, numbers, repr(numbers), arrays)
+    return _evaluate_flat(treedef, kinds(transforms), numbers, repr(numbers), arrays)
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1, 2))
+@functools.partial(jax.jit, static_argnums=(0, 1, 2, 3))
 def _evaluate_flat(
-    treedef: Any, numbers: tuple[Any, ...], _: str, arrays: list[jax.Array]
+    treedef: Any, types: tuple[type, ...], numbers: tuple[Any, ...], text: str, arrays: list[Any]
 ) -> tuple[tuple[Any, ...], jax.Array]:
     """Put the transforms and the leaf together again; an array stands wherever no number does.
 
-    The string tells apart what is equal and not the same: 0.0 and -0.0, 1 and 1.0.
+    Types and text tell apart what is equal and not the same: blocks alike, 0.0 and -0.0, 1 and 1.0.
     """
     rest = iter(arrays)
     values = [next(rest) if number is None else number for number in numbers]

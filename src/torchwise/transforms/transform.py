@@ -113,3 +113,19 @@ class Scaling(Stateless):
     def direction(self, grad: Any, state: Empty, param: jax.Array, scalars: Any) -> Scaled:
         """The product, left to be evaluated at the end of the chain."""
         return scaled(grad, scalars)
+
+
+def kinds(tree: Any) -> tuple[type, ...]:
+    """Return the types of all transforms in a tree, nested ones as well, in order.
+
+    JAX takes the structures of two dataclasses with fields alike for equal; their types are not.
+    """
+    found: list[type] = []
+
+    def note(node: Any) -> bool:
+        if isinstance(node, Transform):
+            found.append(type(node))
+        return False
+
+    jax.tree.flatten(tree, is_leaf=note)
+    return tuple(found)
