@@ -103,7 +103,7 @@ def _round(x: jax.Array) -> jax.Array:
     """Where nothing but NaN is rounded this changes nothing but XLA's choice of loops on CPU.
 
     A mere product and sum it runs through row by row, in 3 x 3 kernels three numbers at a time;
-    beside an operation such as rounding it does not, and is 6 times as fast there.
+    beside an operation such as rounding it does not: see Adagrad on ResNet-50 in the benchmarks.
     """
     return lax.round(x, lax.RoundingMethod.TO_NEAREST_EVEN)
 

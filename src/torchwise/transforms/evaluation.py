@@ -48,12 +48,12 @@ def _evaluate_leaf(
 ) -> tuple[tuple[Any, ...], jax.Array]:
     """Evaluate one leaf in a function of its own: numbers are constants there, arrays arguments."""
     values, treedef = jax.tree.flatten((transforms, leaf))
-    arrays = [value for value in values if isinstance(value, jax.Array | np.ndarray)]
-    if not any(isinstance(array, Tracer) for array in arrays):
+    if not any(isinstance(value, Tracer) for value in values):
         return _results(transforms, leaf)  # run at once, another number needs no other program
     numbers = tuple(
         None if isinstance(value, jax.Array | np.ndarray) else value for value in values
     )
+    arrays = [value for value, number in zip(values, numbers) if number is None]
     try:
         hash((treedef, numbers))
     except TypeError:  # as a schedule may be
