@@ -11,6 +11,7 @@ from measuring import Row
 # told apart by colour-blind readers as well
 COLORS = {
     "torchwise": "#0072b2",
+    "torchwise update": "#999999",
     "torchwise.optim": "#56b4e9",
     "optax": "#009e73",
     "torch": "#d55e00",
@@ -21,15 +22,16 @@ _DPI = 130
 
 
 def draw_steps(rows: Sequence[Row], path: Path) -> None:
-    """Draw a panel for each workload: one group of points an optimizer, one point a peer."""
+    """Draw a panel for each workload: one group of points per optimizer, one point per peer."""
     workloads = list(dict.fromkeys(row["workload"] for row in rows))
     figure = Figure(figsize=(6.5, 2.6 * len(workloads)), dpi=_DPI, layout="constrained")
     panels = figure.subplots(len(workloads), 1, squeeze=False)[:, 0]
     for axes, workload in zip(panels, workloads, strict=True):
         _draw_workload(axes, [row for row in rows if row["workload"] == workload])
         axes.set_title(workload)
-    entries = panels[0].get_legend_handles_labels()
-    figure.legend(*entries, frameon=False, ncols=3, loc="outside upper center")
+    handles, labels = panels[0].get_legend_handles_labels()
+    known = dict(zip(labels, handles))  # one of each label
+    figure.legend(known.values(), known, frameon=False, ncols=3, loc="outside upper center")
     figure.savefig(path, format="png")
 
 
@@ -40,15 +42,13 @@ def _draw_workload(axes: Axes, rows: Sequence[Row]) -> None:
             found = row["peers"].get(name)
             if found is not None:
                 place = group + (position - len(COLORS) / 2 + 0.5) * width
-                label = name if group == 0 else None
                 times = found["milliseconds"]
                 axes.vlines(place, times["lower"], times["upper"], color=color)
-                axes.plot(place, times["median"], "o", color=color, label=label)
+                axes.plot(place, times["median"], "o", markersize=4, color=color, label=name)
         if row["limit_milliseconds"] is not None:
-            label = "limit of memory" if group == 0 else None
-            height = row["limit_milliseconds"]
-            axes.hlines(height, group - 0.45, group + 0.45, "black", linestyle=":", label=label)
-    names = [row["recipe"].replace(" ", "\n") for row in rows]  # read on a phone, too
+            height, ends = row["limit_milliseconds"], (group - 0.45, group + 0.45)
+            axes.hlines(height, *ends, "black", linestyle=":", label="limit of memory")
+    names = [row["optimizer"].replace(" ", "\n") for row in rows]  # read on a phone, too
     axes.set_xticks(range(len(rows)), names, fontsize=8)
     axes.set_ylabel("ms per step")
     axes.set_yscale("log")

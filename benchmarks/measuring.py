@@ -10,7 +10,7 @@ from peers import Stepper
 
 Row = dict[str, Any]
 
-OURS = (peers.FUNCTIONAL, peers.STATEFUL)
+OURS = (peers.FUNCTIONAL, peers.UPDATE, peers.STATEFUL)
 _COPY = "copy: "
 
 

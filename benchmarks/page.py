@@ -13,7 +13,11 @@ from typing import Any
 import figure
 
 _HERE = Path(__file__).parent
-_OURS = {"torchwise": "functional", "torchwise.optim": "stateful"}
+_OURS = {
+    "torchwise": "functional",
+    "torchwise update": "functional, update",
+    "torchwise.optim": "stateful",
+}
 _SIBLINGS = "--xla_backend_extra_options=xla_cpu_use_multi_output_fusion=true"
 _HEAD = f"""# Performance
 
@@ -21,9 +25,9 @@ _HEAD = f"""# Performance
 
 Times of one optimizer step, or of one training step where the workload says "train", measured in
 one process: all peers take turns, in an order drawn anew in every round, and a ratio is the median
-of the rounds' ratios. `torchwise` is the functional face, jitted with donated buffers;
-`torchwise.optim` is the stateful one; optax is the chain that comes closest. How it is measured in
-detail is in `benchmarks/README.md`.
+of the rounds' ratios. `torchwise` is the pure `transform.step`, jitted with donated buffers, and
+`torchwise update` the same with `update` and `optax.apply_updates`; `torchwise.optim` is stateful;
+optax is the chain that comes closest. How it is measured in detail is in `benchmarks/README.md`.
 
 ```sh
 python benchmarks/step.py --out benchmarks/results
@@ -34,8 +38,8 @@ python benchmarks/page.py
 ```
 
 An update does a few operations for every number that it reads, so memory sets its time. The limit
-counts the bytes that must move, 12 for a parameter without state and 20 with it in float32, over
-the speed at which one large array is read and written in place on the same machine. Small
+counts the bytes that must move, in float32 12 for a parameter and 8 for each number of its state,
+over the speed at which one large array is read and written in place on the same machine. Small
 workloads stay in caches, and can be below it.
 
 In the rows "train", forward and backward take most of the time: where optax is level with torchwise
@@ -54,7 +58,7 @@ Rows = Sequence[dict[str, Any]]
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Read the results that there are, write the page, draw the figures beside it."""
+    """Read the results that there are, write the page, draw its figures."""
     parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument("--results", type=Path, default=_HERE / "results")
     parser.add_argument("--page", type=Path, default=_HERE.parent / "docs" / "performance.md")
@@ -63,17 +67,25 @@ def main(argv: Sequence[str] | None = None) -> None:
     figures.mkdir(exist_ok=True)
     lines = [_HEAD]
     for file in sorted(arguments.results.glob("step*.json"), key=lambda file: file.stem):
-        result = json.loads(file.read_text())
+        result = _read(file)
         picture = figures / f"{file.stem}.png"
         figure.draw_steps(result["rows"], picture)
         lines += _section(result, f"{figures.name}/{picture.name}")
     growth = arguments.results / "scaling.json"
     if growth.exists():
-        result = json.loads(growth.read_text())
+        result = _read(growth)
         figure.draw_growth(result["rows"], figures / "scaling.png")
         lines += _growth(result, f"{figures.name}/scaling.png")
     text = "\n".join(lines) if len(lines) > 1 else _HEAD + _NOTHING
     arguments.page.write_text(text.rstrip() + "\n")
+
+
+def _read(file: Path) -> Result:
+    result = json.loads(file.read_text())
+    for row in result["rows"]:
+        if "optimizer" not in row:  # measured before the key had this name
+            row["optimizer"] = row["recipe"]
+    return result
 
 
 def _section(result: Result, picture: str) -> Iterator[str]:
@@ -91,9 +103,9 @@ def _section(result: Result, picture: str) -> Iterator[str]:
     yield "The most of all optimizers, for the step alone; temporaries as a share of the parameters"
     yield "(a number takes 64 bytes, so that small arrays with dampening reach some per cent).\n"
     yield from _compilation(rows)
-    for recipe in dict.fromkeys(row["recipe"] for row in rows):
-        yield f"\n### {recipe}\n"
-        yield from _table([row for row in rows if row["recipe"] == recipe])
+    for optimizer in dict.fromkeys(row["optimizer"] for row in rows):
+        yield f"\n### {optimizer}\n"
+        yield from _table([row for row in rows if row["optimizer"] == optimizer])
     yield ""
 
 
@@ -107,19 +119,19 @@ def _machine(environment: dict[str, Any], flags: str) -> Iterator[str]:
 
 def _glance(rows: Rows) -> Iterator[str]:
     names = [name for name in _names(rows) if name not in _OURS]
-    yield f"| workload | face | {' | '.join(names)} |"
+    yield f"| workload | torchwise | {' | '.join(names)} |"
     yield f"| --- | --- |{' --- |' * len(names)}"
     for workload in dict.fromkeys(row["workload"] for row in rows):
         chosen = [row for row in rows if row["workload"] == workload]
-        for ours, face in _OURS.items():
+        for ours, way in _OURS.items():
             if any(ours in row["ratios"] for row in chosen):
                 cells = [_range(chosen, ours, name) for name in names]
-                yield f"| {workload} | {face} | {' | '.join(cells)} |"
+                yield f"| {workload} | {way} | {' | '.join(cells)} |"
 
 
 def _range(rows: Rows, ours: str, name: str) -> str:
     ratios = {
-        row["recipe"]: row["ratios"][ours][name]
+        row["optimizer"]: row["ratios"][ours][name]
         for row in rows
         if name in row["ratios"].get(ours, {})
     }
@@ -167,7 +179,7 @@ def _table(rows: Rows) -> Iterator[str]:
 
 def _growth(result: Result, picture: str) -> Iterator[str]:
     rows = result["rows"]
-    yield f"## Growth: {rows[0]['recipe']}\n"
+    yield f"## Growth: {rows[0]['optimizer']}\n"
     yield "With the number of arrays of 16 x 16, and with the elements of one array.\n"
     yield f"![Time of a step and of compilation by arrays and elements]({picture})\n"
     names = _names(rows)
@@ -185,7 +197,7 @@ def _names(rows: Rows) -> list[str]:
 
 
 def _cell(row: dict[str, Any], name: str) -> str:
-    """The median, and how many times as long as the functional face."""
+    """The median, and how many times as long as `torchwise`."""
     if name not in row["peers"]:
         return ""
     time = _short(row["peers"][name]["milliseconds"]["median"])

@@ -1,4 +1,4 @@
-"""One adapter a library: from a recipe and gradients to something that takes a step."""
+"""One adapter per library: from a case and gradients to something that takes a step."""
 
 import functools
 import importlib.util
@@ -11,14 +11,15 @@ import numpy as np
 import optax
 
 import torchwise
-from recipes import Recipe
+from optimizers import Case
 from shapes import Shape
 from torchwise import optim
 
 FUNCTIONAL = "torchwise"
+UPDATE = "torchwise update"
 STATEFUL = "torchwise.optim"
 OPTAX = "optax"
-TORCH = {
+_TORCH = {
     "torch": {},
     "torch foreach": {"foreach": True},
     "torch fused": {"fused": True},
@@ -31,7 +32,7 @@ class Stepper(NamedTuple):
     Attributes:
         step: takes one step, to its end.
         compile_seconds: tracing and compiling; None where nothing is compiled.
-        temporary_bytes: what XLA allocates beside arguments and results; None if unknown.
+        temporary_bytes: what XLA allocates in addition to arguments and results; None if unknown.
     """
 
     step: Callable[[], object]
@@ -39,51 +40,65 @@ class Stepper(NamedTuple):
     temporary_bytes: int | None
 
 
-def prepare(recipe: Recipe, shapes: Sequence[Shape]) -> dict[str, Stepper]:
+class Pure(NamedTuple):
+    """An optimizer as two pure functions.
+
+    Attributes:
+        init: params -> state.
+        step: (grads, state, params) -> (params, state).
+    """
+
+    init: Callable[..., Any]
+    step: Callable[..., tuple[Any, Any]]
+
+
+def prepare(case: Case, shapes: Sequence[Shape]) -> dict[str, Stepper]:
     """Return a stepper for each library that has the optimizer, all with the same gradients."""
     generator = np.random.default_rng(0)
     arrays = [0.01 * generator.standard_normal(shape, np.float32) for shape in shapes]
     grads = [jax.device_put(array) for array in arrays]
-    steppers = {
-        FUNCTIONAL: _functional(torchwise_transform(recipe), grads),
-        STATEFUL: _stateful(recipe, grads),
-    }
-    transform = optax_transform(recipe)
-    if transform is not None:
-        steppers[OPTAX] = _functional(transform, grads)
-    if has_torch():
-        steppers |= _torch(recipe, arrays)
+    steppers = {name: _functional(pure, grads) for name, pure in torchwise_chains(case).items()}
+    steppers[STATEFUL] = _stateful(case, grads)
+    steppers |= {name: _functional(pure, grads) for name, pure in optax_chains(case).items()}
+    for name in torch_implementations(case):
+        steppers[name] = _torch(case, name, arrays)
     return steppers
 
 
-def has_torch() -> bool:
-    """Whether torch is installed, for the kind of device that JAX uses."""
-    if importlib.util.find_spec("torch") is None:
-        return False
-    import torch
+def torchwise_chains(case: Case) -> dict[str, Pure]:
+    """Return our chain for a case, used in two ways."""
+    functions = {
+        "sgd": torchwise.sgd,
+        "adagrad": torchwise.adagrad,
+        "rmsprop": torchwise.rmsprop,
+    }
+    ours = functions[case.algorithm](**case.hyperparameters)
+    return {FUNCTIONAL: Pure(ours.init, ours.step), UPDATE: _updating(ours)}
 
-    return torch_device() == "cpu" or torch.cuda.is_available()
+
+def _updating(transform: optax.GradientTransformation) -> Pure:
+    def step(grads: Any, state: Any, params: Any) -> tuple[Any, Any]:
+        updates, state = transform.update(grads, state, params)
+        return optax.apply_updates(params, updates), state
+
+    return Pure(transform.init, step)
 
 
-def optax_transform(recipe: Recipe) -> optax.GradientTransformation | None:
-    """Return optax's chain for a recipe; it has none with dampening."""
-    values = dict(recipe.hyperparameters)
+def optax_chains(case: Case) -> dict[str, Pure]:
+    """Return optax's chain for a case; it has none with dampening."""
+    values = dict(case.hyperparameters)
     if "dampening" in values:
-        return None
+        return {}
     decay = values.pop("weight_decay", None)
     rate = values.pop("lr")
-    if recipe.optimizer == "sgd":
+    if case.algorithm == "sgd":
         rule = optax.sgd(rate, values.pop("momentum", None), **values)
-    else:
+    elif case.algorithm == "adagrad":
         rule = optax.adagrad(rate, initial_accumulator_value=0.0, eps=1e-10)
-    return rule if decay is None else optax.chain(optax.add_decayed_weights(decay), rule)
-
-
-def torchwise_transform(recipe: Recipe) -> optax.GradientTransformation:
-    """Return our chain for a recipe."""
-    return {"sgd": torchwise.sgd, "adagrad": torchwise.adagrad}[recipe.optimizer](
-        **recipe.hyperparameters
-    )
+    else:
+        rule = optax.rmsprop(rate, decay=0.99, eps=1e-8, eps_in_sqrt=False, **values)
+    whole = rule if decay is None else optax.chain(optax.add_decayed_weights(decay), rule)
+    return {OPTAX: _updating(whole)}
 
 
 def compiled(step: Callable[..., Any], *args: Any) -> tuple[Any, float, int | None]:
@@ -95,13 +110,12 @@ def compiled(step: Callable[..., Any], *args: Any) -> tuple[Any, float, int | No
     return program, duration, None if memory is None else memory.temp_size_in_bytes
 
 
-def _functional(transform: optax.GradientTransformation, grads: list[jax.Array]) -> Stepper:
+def _functional(pure: Pure, grads: list[jax.Array]) -> Stepper:
     def update(params: Any, state: Any, grads: Any) -> tuple[Any, Any]:
-        updates, state = transform.update(grads, state, params)
-        return optax.apply_updates(params, updates), state
+        return pure.step(grads, state, params)
 
     params = [jax.numpy.ones_like(grad) for grad in grads]
-    held = [params, jax.jit(transform.init)(params)]
+    held = [params, jax.jit(pure.init)(params)]
     program, duration, temporary = compiled(update, *held, grads)
 
     def step() -> None:
@@ -111,8 +125,8 @@ def _functional(transform: optax.GradientTransformation, grads: list[jax.Array])
     return Stepper(step, duration, temporary)
 
 
-def _stateful(recipe: Recipe, grads: list[jax.Array]) -> Stepper:
-    optimizer = stateful_optimizer(recipe, [jax.numpy.ones_like(grad) for grad in grads])
+def _stateful(case: Case, grads: list[jax.Array]) -> Stepper:
+    optimizer = stateful_optimizer(case, [jax.numpy.ones_like(grad) for grad in grads])
     parameters = optimizer.param_groups[0]["params"]
     for parameter, grad in zip(parameters, grads):
         parameter.grad = grad
@@ -131,24 +145,37 @@ def first_call(step: Callable[[], object]) -> float:
     return time.perf_counter() - start
 
 
-def stateful_optimizer(recipe: Recipe, params: Any) -> optim.Optimizer:
-    """Return our stateful optimizer for a recipe."""
-    kind = {"sgd": optim.SGD, "adagrad": optim.Adagrad}[recipe.optimizer]
-    return kind(params, **recipe.hyperparameters)
+def stateful_optimizer(case: Case, params: Any) -> optim.Optimizer:
+    """Return our stateful optimizer for a case."""
+    classes = {"sgd": optim.SGD, "adagrad": optim.Adagrad, "rmsprop": optim.RMSprop}
+    return classes[case.algorithm](params, **case.hyperparameters)
 
 
-def _torch(recipe: Recipe, arrays: Sequence[np.ndarray]) -> dict[str, Stepper]:
+def torch_implementations(case: Case) -> list[str]:
+    """Return the names of torch's implementations of a case, where it is installed."""
+    if not _has_torch():
+        return []
+    # torch has no fused RMSprop.
+    return [name for name in _TORCH if (case.algorithm, name) != ("rmsprop", "torch fused")]
+
+
+def _has_torch() -> bool:
+    """Whether torch is installed, for the devices that JAX uses."""
+    if importlib.util.find_spec("torch") is None:
+        return False
+    import torch
+
+    return torch_device() == "cpu" or torch.cuda.is_available()
+
+
+def _torch(case: Case, name: str, arrays: Sequence[np.ndarray]) -> Stepper:
     import torch
 
     grads = [torch.from_numpy(array).to(torch_device()) for array in arrays]
-    steppers = {}
-    for name in TORCH:
-        params = [torch.ones_like(grad, requires_grad=True) for grad in grads]
-        for param, grad in zip(params, grads):
-            param.grad = grad
-        optimizer = torch_optimizer(recipe, name, params)
-        steppers[name] = Stepper(functools.partial(_torch_step, optimizer), None, None)
-    return steppers
+    params = [torch.ones_like(grad, requires_grad=True) for grad in grads]
+    for param, grad in zip(params, grads):
+        param.grad = grad
+    return Stepper(functools.partial(_torch_step, torch_optimizer(case, name, params)), None, None)
 
 
 def _torch_step(optimizer: Any) -> None:
@@ -156,12 +183,12 @@ def _torch_step(optimizer: Any) -> None:
     wait_for_torch()
 
 
-def torch_optimizer(recipe: Recipe, name: str, params: Any) -> Any:
-    """Return torch's optimizer for a recipe, in one of its implementations."""
-    import torch
+def torch_optimizer(case: Case, name: str, params: Any) -> Any:
+    """Return torch's optimizer for a case, in one of its implementations."""
+    from torch import optim
 
-    kind = {"sgd": torch.optim.SGD, "adagrad": torch.optim.Adagrad}[recipe.optimizer]
-    return kind(params, **recipe.hyperparameters, **TORCH[name])
+    classes = {"sgd": optim.SGD, "adagrad": optim.Adagrad, "rmsprop": optim.RMSprop}
+    return classes[case.algorithm](params, **case.hyperparameters, **_TORCH[name])
 
 
 def wait_for_torch() -> None:
@@ -173,5 +200,5 @@ def wait_for_torch() -> None:
 
 
 def torch_device() -> str:
-    """Return torch's name for the kind of device that JAX uses."""
+    """Return torch's name for the devices that JAX uses."""
     return "cuda" if jax.default_backend() == "gpu" else "cpu"

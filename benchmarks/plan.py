@@ -12,13 +12,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from recipes import RECIPES, Recipe
+from optimizers import CASES, Case
 
 BEGIN, END = "<!-- plan: begin -->", "<!-- plan: end -->"
 _PARAMETERS = (10**9, 10**10, 10**11, 10**12)
 _PLANNED = ("sgd", "sgd momentum", "adagrad")
 _ITEMSIZE = 4  # float32
-_STATELESS_PASSES = 3
 _ROOM = 0.5  # of a device's memory; the rest is for activations
 
 
@@ -46,42 +45,41 @@ DEVICES = (
 )
 
 
-def bytes_held(recipe: Recipe, parameters: int) -> int:
-    """Return the bytes of parameters, gradients, and the state if there is one."""
-    arrays = 2 if recipe.passes == _STATELESS_PASSES else 3
-    return arrays * _ITEMSIZE * parameters
+def bytes_held(case: Case, parameters: int) -> int:
+    """Return the bytes of parameters, gradients and states."""
+    return (2 + case.states) * _ITEMSIZE * parameters
 
 
-def devices_needed(recipe: Recipe, parameters: int, device: Device) -> int:
+def devices_needed(case: Case, parameters: int, device: Device) -> int:
     """Return how many devices hold all of it in the share of memory that is theirs to fill."""
-    return math.ceil(bytes_held(recipe, parameters) / (_ROOM * device.capacity))
+    return math.ceil(bytes_held(case, parameters) / (_ROOM * device.capacity))
 
 
-def seconds(recipe: Recipe, parameters: int, device: Device, count: int) -> float:
+def seconds(case: Case, parameters: int, device: Device, count: int) -> float:
     """Return the duration of an update on so many devices, at the datasheet's bandwidth."""
-    return recipe.bytes_moved(parameters, _ITEMSIZE) / (count * device.bandwidth)
+    return case.bytes_moved(parameters, _ITEMSIZE) / (count * device.bandwidth)
 
 
 def text() -> str:
     """Return the tables in Markdown, from datasheets alone."""
-    recipes = [recipe for recipe in RECIPES if recipe.name in _PLANNED]
-    return "\n\n".join([_bytes_table(recipes), _seconds_table(recipes)])
+    cases = [case for case in CASES if case.name in _PLANNED]
+    return "\n\n".join([_bytes_table(cases), _seconds_table(cases)])
 
 
-def _bytes_table(recipes: Sequence[Recipe]) -> str:
-    rows = [["parameters", *(f"{recipe.name}: held / moved" for recipe in recipes)]]
+def _bytes_table(cases: Sequence[Case]) -> str:
+    rows = [["parameters", *(f"{case.name}: held / moved" for case in cases)]]
     for parameters in _PARAMETERS:
         cells = [
-            f"{_bytes(bytes_held(recipe, parameters))} / "
-            f"{_bytes(recipe.bytes_moved(parameters, _ITEMSIZE))}"
-            for recipe in recipes
+            f"{_bytes(bytes_held(case, parameters))} / "
+            f"{_bytes(case.bytes_moved(parameters, _ITEMSIZE))}"
+            for case in cases
         ]
         rows.append([_power(parameters), *cells])
     return _markdown(rows)
 
 
-def _seconds_table(recipes: Sequence[Recipe]) -> str:
-    with_state = recipes[-1]
+def _seconds_table(cases: Sequence[Case]) -> str:
+    with_state = cases[-1]
     rows = [["device", "TB/s", *(_power(parameters) for parameters in _PARAMETERS)]]
     for device in DEVICES:
         cells = []
@@ -96,8 +94,8 @@ def _seconds_table(recipes: Sequence[Recipe]) -> str:
 def measured(result: dict[str, Any]) -> str:
     """Return a table of how much of the limit each optimizer reached in a run of step.py."""
     rows = [["optimizer", "GB/s measured", "share of the limit", "ms for 1e9 parameters"]]
-    for recipe in RECIPES:
-        found = [row for row in result["rows"] if row["recipe"] == recipe.name]
+    for case in CASES:
+        found = [row for row in result["rows"] if row["optimizer"] == case.name]
         found = [row for row in found if row["limit_milliseconds"] is not None]
         if not found:
             continue
@@ -105,9 +103,9 @@ def measured(result: dict[str, Any]) -> str:
         ours = largest["peers"]["torchwise"]["milliseconds"]["median"]
         share = largest["limit_milliseconds"] / ours
         speed = statistics.median(row["copy_bytes_per_second"] for row in found)
-        duration = recipe.bytes_moved(10**9) / (speed * share)
+        duration = case.bytes_moved(10**9) / (speed * share)
         cells = (f"{speed / 1e9:.1f}", f"{share:.0%}", f"{1e3 * duration:.0f}")
-        rows.append([recipe.name, *cells])
+        rows.append([case.name, *cells])
     environment = result["environment"]
     place = f"{environment['processor'] or environment['device']}, {environment['cores']} cores"
     return f"Measured on {place}, {environment['date'][:10]}:\n\n{_markdown(rows)}"

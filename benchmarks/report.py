@@ -18,9 +18,10 @@ def text(rows: Sequence[Row]) -> str:
 
 
 def lost_cells(row: Row) -> list[str]:
-    """Return a line for each peer that is faster than one of our faces."""
+    """Return a line for each peer that is faster than torchwise, for each way of using it."""
     return [
-        f"{row['workload']}, {row['recipe']}: {ours} takes {1 / ratio:.2f} times as long as {peer}"
+        f"{row['workload']}, {row['optimizer']}: "
+        f"{ours} takes {1 / ratio:.2f} times as long as {peer}"
         for ours in OURS
         for peer, ratio in row["ratios"][ours].items()
         if ratio * _EVEN < 1
@@ -29,7 +30,7 @@ def lost_cells(row: Row) -> list[str]:
 
 def _block(row: Row) -> str:
     title = f"{row['workload']} ({row['arrays']} arrays, {row['elements']:,} elements)"
-    title += f", {row['recipe']}"
+    title += f", {row['optimizer']}"
     if row["limit_milliseconds"] is not None:
         speed = row["copy_bytes_per_second"] / 1e9
         title += f"; limit {row['limit_milliseconds']:.3f} ms at {speed:.1f} GB/s"

@@ -13,7 +13,7 @@ import figure
 import peers
 import report
 from measuring import Row, measure
-from recipes import RECIPES, Recipe
+from optimizers import CASES, Case
 from shapes import Shape
 
 _SIDE = 16
@@ -29,10 +29,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     arguments = _arguments(argv)
     cores = environment.use_all_cores()
     arguments.out.mkdir(parents=True, exist_ok=True)
-    recipe = next(recipe for recipe in RECIPES if recipe.name == arguments.optimizer)
+    case = next(case for case in CASES if case.name == arguments.optimizer)
     points = _points(arguments.quick)
     rows = []
-    for row in tqdm(_rows(points, recipe, arguments), total=len(points), unit="row"):
+    for row in tqdm(_rows(points, case, arguments), total=len(points), unit="row"):
         rows.append(row)
         result = {"environment": environment.describe(cores), "rows": rows}
         (arguments.out / "scaling.json").write_text(json.dumps(result, indent=1))
@@ -51,15 +51,15 @@ def _points(quick: bool) -> list[tuple[str, list[Shape]]]:
 
 
 def _rows(
-    points: Sequence[tuple[str, list[Shape]]], recipe: Recipe, arguments: argparse.Namespace
+    points: Sequence[tuple[str, list[Shape]]], case: Case, arguments: argparse.Namespace
 ) -> Iterator[Row]:
     copied = 100_000 if arguments.quick else _COPIED_ELEMENTS
     for axis, shapes in points:
         elements = sum(shape[0] * shape[-1] if len(shape) > 1 else shape[0] for shape in shapes)
-        steppers = peers.prepare(recipe, shapes)
-        labels = {"workload": f"by {axis}", "axis": axis, "recipe": recipe.name}
+        steppers = peers.prepare(case, shapes)
+        labels = {"workload": f"by {axis}", "axis": axis, "optimizer": case.name}
         sizes = {"arrays": len(shapes), "elements": elements}
-        found = measure(steppers, arguments.repeats, recipe.bytes_moved(elements), copied)
+        found = measure(steppers, arguments.repeats, case.bytes_moved(elements), copied)
         yield labels | sizes | found
         del steppers
         gc.collect()
@@ -69,7 +69,7 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument(
         "--optimizer",
-        choices=[recipe.name for recipe in RECIPES],
+        choices=[case.name for case in CASES],
         default="sgd nesterov decay",
         metavar="NAME",
         help="as in step.py (default: %(default)s)",

@@ -16,7 +16,7 @@ import peers
 import report
 import training
 from measuring import Row, measure
-from recipes import RECIPES, Recipe
+from optimizers import CASES, Case
 from shapes import SHAPES, Shape
 
 _TRAINING = {"train MLP": models.mlp, "train transformer": models.transformer}
@@ -29,10 +29,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     arguments = _arguments(argv)
     cores = environment.use_all_cores()
     arguments.out.mkdir(parents=True, exist_ok=True)
-    recipes = [recipe for recipe in RECIPES if recipe.name in arguments.optimizers]
+    cases = [case for case in CASES if case.name in arguments.optimizers]
     rows = []
-    total = len(arguments.shapes) * len(recipes)
-    for row in tqdm(_rows(arguments, recipes), total=total, unit="row"):
+    total = len(arguments.shapes) * len(cases)
+    for row in tqdm(_rows(arguments, cases), total=total, unit="row"):
         rows.append(row)
         result = {"environment": environment.describe(cores), "rows": rows}
         (arguments.out / f"{arguments.name}.json").write_text(json.dumps(result, indent=1))
@@ -40,20 +40,20 @@ def main(argv: Sequence[str] | None = None) -> None:
     print(report.text(rows))
 
 
-def _rows(arguments: argparse.Namespace, recipes: Sequence[Recipe]) -> Iterator[Row]:
+def _rows(arguments: argparse.Namespace, cases: Sequence[Case]) -> Iterator[Row]:
     copied = 100_000 if arguments.quick else _COPIED_ELEMENTS
     size = models.QUICK if arguments.quick else models.FULL
     for name in arguments.shapes:
-        for recipe in recipes:
+        for case in cases:
             if name in _TRAINING:
                 model = _TRAINING[name](size)
                 shapes = [param.shape for param in model.params.values()]
-                steppers, traffic = training.prepare(recipe, model), None
+                steppers, traffic = training.prepare(case, model), None
             else:
                 shapes = _all_shapes()[name]
-                steppers = peers.prepare(recipe, shapes)
-                traffic = recipe.bytes_moved(_elements(shapes))
-            labels = {"workload": name, "recipe": recipe.name}
+                steppers = peers.prepare(case, shapes)
+                traffic = case.bytes_moved(_elements(shapes))
+            labels = {"workload": name, "optimizer": case.name}
             sizes = {"arrays": len(shapes), "elements": _elements(shapes)}
             yield labels | sizes | measure(steppers, arguments.repeats, traffic, copied)
             del steppers
@@ -70,7 +70,7 @@ def _all_shapes() -> dict[str, list[Shape]]:
 
 def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
-    names = [recipe.name for recipe in RECIPES]
+    names = [case.name for case in CASES]
     workloads = [*SHAPES, *_TRAINING]
     parser.add_argument(
         "--shapes",

@@ -9,34 +9,30 @@ import optax
 
 import peers
 from models import Model, Ops
-from peers import Stepper
-from recipes import Recipe
+from optimizers import Case
+from peers import Pure, Stepper
 
 
-def prepare(recipe: Recipe, model: Model) -> dict[str, Stepper]:
+def prepare(case: Case, model: Model) -> dict[str, Stepper]:
     """Return a stepper for each library: one compiled program in JAX, eager calls in torch."""
-    steppers = {
-        peers.FUNCTIONAL: _functional(peers.torchwise_transform(recipe), model),
-        peers.STATEFUL: _stateful(recipe, model),
-    }
-    transform = peers.optax_transform(recipe)
-    if transform is not None:
-        steppers[peers.OPTAX] = _functional(transform, model)
-    if peers.has_torch():
-        steppers |= {name: _torch(recipe, name, model) for name in peers.TORCH}
+    ours, theirs = peers.torchwise_chains(case), peers.optax_chains(case)
+    steppers = {name: _functional(pure, model) for name, pure in ours.items()}
+    steppers[peers.STATEFUL] = _stateful(case, model)
+    steppers |= {name: _functional(pure, model) for name, pure in theirs.items()}
+    for name in peers.torch_implementations(case):
+        steppers[name] = _torch(case, name, model)
     return steppers
 
 
-def _functional(transform: optax.GradientTransformation, model: Model) -> Stepper:
+def _functional(pure: Pure, model: Model) -> Stepper:
     loss = functools.partial(model.loss, _jax_ops())
 
     def train(params: Any, state: Any, inputs: Any, labels: Any) -> tuple[Any, Any, Any]:
         value, grads = jax.value_and_grad(loss)(params, inputs, labels)
-        updates, state = transform.update(grads, state, params)
-        return optax.apply_updates(params, updates), state, value
+        return *pure.step(grads, state, params), value
 
     params = jax.tree.map(jnp.array, model.params)
-    held = [params, jax.jit(transform.init)(params)]
+    held = [params, jax.jit(pure.init)(params)]
     batch = [jnp.asarray(model.inputs), jnp.asarray(model.labels)]
     program, duration, temporary = peers.compiled(train, *held, *batch)
 
@@ -48,8 +44,8 @@ def _functional(transform: optax.GradientTransformation, model: Model) -> Steppe
     return Stepper(step, duration, temporary)
 
 
-def _stateful(recipe: Recipe, model: Model) -> Stepper:
-    optimizer = peers.stateful_optimizer(recipe, jax.tree.map(jnp.array, model.params))
+def _stateful(case: Case, model: Model) -> Stepper:
+    optimizer = peers.stateful_optimizer(case, jax.tree.map(jnp.array, model.params))
     parameters = optimizer.param_groups[0]["params"]
     loss = functools.partial(model.loss, _jax_ops())
     batch = [jnp.asarray(model.inputs), jnp.asarray(model.labels)]
@@ -62,7 +58,7 @@ def _stateful(recipe: Recipe, model: Model) -> Stepper:
     return Stepper(step, peers.first_call(step), None)
 
 
-def _torch(recipe: Recipe, name: str, model: Model) -> Stepper:
+def _torch(case: Case, name: str, model: Model) -> Stepper:
     import torch
 
     device = peers.torch_device()
@@ -70,7 +66,7 @@ def _torch(recipe: Recipe, name: str, model: Model) -> Stepper:
         key: torch.tensor(value, device=device, requires_grad=True)
         for key, value in model.params.items()
     }
-    optimizer = peers.torch_optimizer(recipe, name, params.values())
+    optimizer = peers.torch_optimizer(case, name, params.values())
     ops = _torch_ops()
     batch = [torch.tensor(part, device=device) for part in (model.inputs, model.labels)]
 

@@ -76,22 +76,22 @@ def test_compares_with_torch(tmp_path, capsys):
 
 
 def test_seed_decides_weights_and_batches():
-    from torchwise.demo import data, network
+    from torchwise.demo import training
 
-    first, again, other = (network.initialize(seed) for seed in (1, 1, 2))
+    first, again, other = (training.initialize(seed) for seed in (1, 1, 2))
     assert all(np.array_equal(first[name], again[name]) for name in first)
     assert not any(np.array_equal(first[name], other[name]) for name in first)
 
-    train = data.load().train
-    batches = [next(data.epochs_of_batches(train, 1, seed))[0] for seed in (1, 1, 2)]
+    train = training.load().train
+    batches = [next(training.epochs_of_batches(train, 1, seed))[0] for seed in (1, 1, 2)]
     assert np.array_equal(batches[0].images, batches[1].images)
     assert not np.array_equal(batches[0].labels, batches[2].labels)
 
 
 def test_split_is_a_partition_of_the_digits():
-    from torchwise.demo import data
+    from torchwise.demo import training
 
-    digits = data.load()
+    digits = training.load()
     assert digits.train.images.shape == (1437, 64)
     assert digits.test.images.shape == (360, 64)
     assert digits.train.images.dtype == np.float32
@@ -145,7 +145,7 @@ def test_help_names_every_option(capsys):
         demo.main(["--help"])
     assert stopped.value.code == 0
     output = capsys.readouterr().out
-    for option in ("--epochs", "--seed", "--figure", "--compare-torch"):
+    for option in ("--epochs", "--seed", "--figure", "--stateful", "--compare-torch"):
         assert option in output
 
 

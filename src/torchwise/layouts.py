@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from torchwise.state_dict.layout import Axes, Layout
-from torchwise.transforms.trees import path_name
+from torchwise.trees import path_name
 
 _NNX_NAMES = {
     "kernel": "weight",

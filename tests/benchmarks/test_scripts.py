@@ -2,16 +2,26 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+import host
 import plan
 
 ROOT = Path(__file__).parents[2]
-PEERS = {"torchwise", "torchwise.optim", "optax", "torch", "torch foreach", "torch fused"}
+OURS = {"torchwise", "torchwise update", "torchwise.optim"}
+TORCH = {"torch", "torch foreach", "torch fused"}
+PEERS = OURS | {"optax"} | TORCH
+# One per algorithm; and those peers that do not have it.
+OPTIMIZERS = {
+    "sgd dampening decay": {"optax"},
+    "adagrad decay": set(),
+    "rmsprop centered momentum": {"torch fused"},
+}
 ENVIRONMENT = {
     "date",
     "backend",
@@ -50,34 +60,34 @@ def check_row(row, peers):
         times = found["milliseconds"]
         assert 0 < times["lower"] <= times["median"] <= times["upper"]
         assert found["peak_bytes"] is None or found["peak_bytes"] >= 0
-    for name in peers & {"torchwise", "torchwise.optim", "optax"}:
+    for name in peers - TORCH:
         assert row["peers"][name]["compile_seconds"] > 0
-    for name in peers & {"torchwise", "optax"}:
+    for name in peers - TORCH - {"torchwise.optim"}:
         assert row["peers"][name]["temporary_bytes"] >= 0
+    assert set(row["ratios"]) == OURS
     for ratios in row["ratios"].values():
-        assert set(ratios) == peers - {"torchwise", "torchwise.optim"}
+        assert set(ratios) == peers - OURS
         assert all(ratio > 0 for ratio in ratios.values())
 
 
 @pytest.fixture(scope="module")
 def step(tmp_path_factory):
     workloads = ["--shapes", "4 of 8 x 8", "train MLP"]
-    recipes = ["--optimizers", "sgd dampening decay", "adagrad decay"]
-    return run("step.py", tmp_path_factory.mktemp("step"), *workloads, *recipes)
+    optimizers = ["--optimizers", *OPTIMIZERS]
+    return run("step.py", tmp_path_factory.mktemp("step"), *workloads, *optimizers)
 
 
 def test_step_writes_every_row(step):
     result, _ = step
     assert set(result["environment"]) == ENVIRONMENT
-    found = [(row["workload"], row["recipe"]) for row in result["rows"]]
+    found = [(row["workload"], row["optimizer"]) for row in result["rows"]]
     assert found == [
-        (workload, recipe)
+        (workload, optimizer)
         for workload in ("4 of 8 x 8", "train MLP")
-        for recipe in ("sgd dampening decay", "adagrad decay")
+        for optimizer in OPTIMIZERS
     ]
     for row in result["rows"]:
-        without = {"optax"} if "dampening" in row["recipe"] else set()
-        check_row(row, PEERS - without)
+        check_row(row, PEERS - OPTIMIZERS[row["optimizer"]])
         is_training = row["workload"].startswith("train")
         assert (row["limit_milliseconds"] is None) == is_training
 
@@ -107,14 +117,23 @@ def test_the_document_holds_the_plan(step):
     document = (ROOT / "docs" / "many-devices.md").read_text()
     assert plan.text() in document
     measured = plan.measured(step[0])
-    assert "| sgd dampening decay |" in measured
-    assert "| adagrad decay |" in measured
+    for name in OPTIMIZERS:
+        assert f"| {name} |" in measured
 
 
 def test_the_plan_by_hand():
-    adagrad = next(recipe for recipe in plan.RECIPES if recipe.name == "adagrad")
+    adagrad = next(case for case in plan.CASES if case.name == "adagrad")
     h100 = plan.DEVICES[0]
     assert plan.bytes_held(adagrad, 10**9) == 12 * 10**9
     assert plan.devices_needed(adagrad, 10**12, h100) == 300
-    # 20 bytes a parameter through 300 times 3.35 TB/s
+    # 20 bytes for each parameter through 300 times 3.35 TB/s
     assert plan.seconds(adagrad, 10**12, h100, 300) == pytest.approx(20e12 / (300 * 3.35e12))
+
+
+def test_host_prints_both_times(capsys):
+    host.main(["--quick"])
+    _, *lines = capsys.readouterr().out.splitlines()
+    line = r" +{} arrays: lr fixed \d+ us, lr changed \d+ us, ratio \d+\.\d\d"
+    assert len(lines) == 2
+    assert re.fullmatch(line.format(1), lines[0])
+    assert re.fullmatch(line.format(100), lines[1])

@@ -6,7 +6,7 @@ import optax
 import torch
 from dragon_oracle import ulps
 
-import torchwise
+from torchwise import dragon
 
 SIZE, STEPS = 67, 100
 DTYPES = {"float32": np.float32, "float64": np.float64}
@@ -53,9 +53,9 @@ def torch_run(values, lrs, dtype, **kwargs):
 def our_run(values, lrs, dtype, **kwargs):
     """Return the parameters before and after every step, and the last state."""
     params = start(values.shape[1])[dtype]
-    state, trajectory = torchwise.dragon_sgd(lrs[0], **kwargs).init(params), [params]
+    state, trajectory = dragon.sgd(lrs[0], **kwargs).init(params), [params]
     for lr, grad in zip(lrs, values):
-        transform = torchwise.dragon_sgd(lr, **kwargs)
+        transform = dragon.sgd(lr, **kwargs)
         params, state = advance(transform, grad.astype(DTYPES[dtype]), state, params)
         trajectory.append(np.asarray(params))
     return np.stack(trajectory), state

@@ -1,4 +1,4 @@
-"""dragon_sgd against torch's SGD: one under constant and corrected rates, else not."""
+"""dragon.sgd against torch's SGD: one under constant and corrected rates, else not."""
 
 import jax
 import jax.numpy as jnp
@@ -17,7 +17,7 @@ from dragon_runs import (
     torch_run,
 )
 
-import torchwise
+from torchwise import dragon
 
 
 @pytest.fixture(autouse=True)
@@ -46,8 +46,8 @@ def test_a_step_from_torchs_state_is_torchs_step(
     kwargs = {"momentum": momentum, "nesterov": nesterov, "weight_decay": weight_decay}
     values = gradients(6)
     params, buffers = torch_run(values, [lr] * STEPS, dtype, **kwargs)
-    velocities = np.asarray(torchwise.dragon_velocities_from_torch(buffers, lr))
-    transform = torchwise.dragon_sgd(lr, **kwargs)
+    velocities = np.asarray(dragon.velocities_from_torch(buffers, lr))
+    transform = dragon.sgd(lr, **kwargs)
     state = transform.init(params[0])
     for x, m, grad, expected in zip(params, velocities, values, params[1:]):
         state = with_velocity(state, m)
@@ -115,5 +115,5 @@ def test_correction_gives_torchs_trajectory_under_changing_rates(momentum, neste
     assert distance(ours, theirs) <= 17
     velocity, last_lr = state.states[-1]
     assert last_lr == DTYPES[dtype]([lr for lr in lrs if lr][-1])
-    buffer = np.asarray(torchwise.torch_buffers_from_dragon(velocity, last_lr))
+    buffer = np.asarray(dragon.torch_buffers_from_dragon(velocity, last_lr))
     assert ulps(buffer, buffers[-1], np.max(np.abs(buffers), axis=0)) <= 4

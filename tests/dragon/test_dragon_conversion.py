@@ -1,17 +1,18 @@
 """Torch's momentum buffers as Dragon's velocities, and back."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from torchwise import dragon_velocities_from_torch, torch_buffers_from_dragon
+from torchwise.dragon import torch_buffers_from_dragon, velocities_from_torch
 
 BUFFERS = {"a": jnp.array([1.0, -3.0]), "b": None, "c": [jnp.full((2,), 0.1, jnp.bfloat16)]}
-BOTH = [dragon_velocities_from_torch, torch_buffers_from_dragon]
+BOTH = [velocities_from_torch, torch_buffers_from_dragon]
 
 
 def test_a_velocity_is_the_rate_times_the_buffer():
-    velocities = dragon_velocities_from_torch(BUFFERS, 0.1)
+    velocities = velocities_from_torch(BUFFERS, 0.1)
     np.testing.assert_array_equal(velocities["a"], np.float32(0.1) * np.float32([1, -3]))
     assert velocities["b"] is None
     assert velocities["c"][0].dtype == jnp.bfloat16
@@ -20,13 +21,29 @@ def test_a_velocity_is_the_rate_times_the_buffer():
 @pytest.mark.parametrize("lr", [0.1, jnp.asarray(0.003), 7])
 def test_the_way_back_ends_within_an_ulp(lr):
     values = {"a": jnp.asarray(np.random.default_rng(0).standard_normal(1000), jnp.float32)}
-    back = torch_buffers_from_dragon(dragon_velocities_from_torch(values, lr), lr)
+    back = torch_buffers_from_dragon(velocities_from_torch(values, lr), lr)
     np.testing.assert_array_max_ulp(np.asarray(back["a"]), np.asarray(values["a"]), 1)
+
+
+CALLS = {
+    "outside jit": lambda convert, values, lr: convert(values, lr),
+    "number under jit": lambda convert, values, lr: jax.jit(convert, static_argnums=1)(values, lr),
+    "array under jit": lambda convert, values, lr: jax.jit(convert)(values, jnp.asarray(lr)),
+}
+
+
+@pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
+@pytest.mark.parametrize("lr", [0.1, 0.003, 7.0])
+def test_products_and_quotients_are_rounded_once(lr, call, precision):
+    values = np.random.default_rng(1).standard_normal(10_007).astype(precision)
+    rate = values.dtype.type(lr)
+    np.testing.assert_array_equal(call(velocities_from_torch, values, lr), values * rate)
+    np.testing.assert_array_equal(call(torch_buffers_from_dragon, values, lr), values / rate)
 
 
 def test_rates_may_differ_by_group():
     lr = {"a": 0.5, "b": 1.0, "c": 0.25}
-    velocities = dragon_velocities_from_torch({"a": jnp.ones(1), "b": None, "c": [jnp.ones(2)]}, lr)
+    velocities = velocities_from_torch({"a": jnp.ones(1), "b": None, "c": [jnp.ones(2)]}, lr)
     assert velocities["a"] == 0.5
     assert np.all(velocities["c"][0] == 0.25)
 

@@ -1,4 +1,4 @@
-"""dragon_sgd against Dragon's formulas in NumPy."""
+"""dragon.sgd against Dragon's formulas in NumPy."""
 
 import itertools
 
@@ -6,10 +6,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from dragon_oracle import Options, step, ulps
+from dragon_oracle import Options, axpy, step, ulps
 from dragon_runs import DTYPES, SIZE, advance, gradients, rates, start
 
 import torchwise
+from torchwise import dragon
 
 
 @pytest.fixture(autouse=True)
@@ -59,7 +60,27 @@ def test_every_step_is_dragons(
 
 
 def build(options, correction):
-    return torchwise.dragon_sgd(**options._asdict(), momentum_correction=correction)
+    return dragon.sgd(**options._asdict(), momentum_correction=correction)
+
+
+@pytest.mark.parametrize("nesterov", [False, True])
+@pytest.mark.parametrize("name", ["bfloat16", "float16"])
+def test_half_types_are_rounded_after_every_operation(name, nesterov):
+    half, wide = jnp.dtype(name).type, np.float32
+    momentum, lr, alpha = wide(0.9), wide(0.1), wide(half(0.9))
+    x = start()["float32"].astype(half)
+    m = np.zeros_like(x)
+    transform = dragon.sgd(0.1, 0.9, nesterov=nesterov)
+    params, state = jnp.asarray(x), transform.init(jnp.asarray(x))
+    for values in gradients(12)[:20]:
+        g = values.astype(half)
+        params, state = advance(transform, jnp.asarray(g), state, params)
+        faded, added = (wide(m) * momentum).astype(half), (wide(g) * lr).astype(half)
+        m = (wide(faded) + wide(added)).astype(half)
+        ahead = axpy(alpha, wide(m), wide(added)).astype(half) if nesterov else m
+        x = (wide(x) - wide(ahead)).astype(half)
+        np.testing.assert_array_equal(params, x)
+        np.testing.assert_array_equal(state.states[0].velocity, m)
 
 
 @pytest.mark.parametrize("name", DTYPES)
@@ -69,11 +90,11 @@ def test_nesterov_rounds_less_than_the_formula(name):
     momentum = number(0.9)
     ours_squared = formula_squared = 0.0
     m, x = np.zeros(SIZE, number), np.zeros(SIZE, number)
-    state = torchwise.dragon_sgd(0.1, 0.9, nesterov=True).init(x)
+    state = dragon.sgd(0.1, 0.9, nesterov=True).init(x)
     for rate, values in zip(rates(3), gradients(4)):
         g, lr = values.astype(number), number(rate)
         # from zero, the new parameter is the move
-        ours, state = advance(torchwise.dragon_sgd(rate, 0.9, nesterov=True), g, state, x)
+        ours, state = advance(dragon.sgd(rate, 0.9, nesterov=True), g, state, x)
         new = momentum * m + lr * g
         formula = momentum * m - (number(1) + momentum) * new
         exact_new = wide(momentum) * m + wide(lr) * g
@@ -96,10 +117,10 @@ def test_clipping_is_within_two_ulp_of_the_exact_norms(name, size):
 
 
 @pytest.mark.parametrize("bound", [5.0, 2.5, 0.0, -1.0])
-@pytest.mark.parametrize("kind", [float, jnp.asarray], ids=["number", "array"])
-def test_clipping_needs_a_norm_above_a_bound_above_zero(bound, kind):
+@pytest.mark.parametrize("convert", [float, jnp.asarray], ids=["number", "array"])
+def test_clipping_needs_a_norm_above_a_bound_above_zero(bound, convert):
     expected = [1.5, 2.0] if bound == 2.5 else [3.0, 4.0]
-    clipped = clip(kind(bound), jnp.array([3.0, 4.0], jnp.float32))
+    clipped = clip(convert(bound), jnp.array([3.0, 4.0], jnp.float32))
     np.testing.assert_array_equal(clipped, np.float32(expected))
 
 

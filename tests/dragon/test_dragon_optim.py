@@ -1,4 +1,4 @@
-"""optim.dragon.SGD against Dragon's step in NumPy, with groups, windows and absent gradients."""
+"""dragon.SGD against Dragon's step in NumPy, with groups, windows and absent gradients."""
 
 import jax
 import jax.numpy as jnp
@@ -9,7 +9,7 @@ from dragon_oracle import Options, step, ulps
 from dragon_runs import STEPS, gradients, rates
 
 import torchwise
-from torchwise.optim import dragon
+from torchwise import dragon
 
 SIZE = 67
 BASE = {"momentum": 0.9, "weight_decay": 0.02, "scale": 0.5}
@@ -197,7 +197,7 @@ def test_the_functional_accumulation_is_this_one(reduction, scale):
     values = np.random.default_rng(3).integers(-32, 32, (8, SIZE)) / 16  # exact sums, in any order
     x, weight = jnp.asarray(values, jnp.float32), jnp.linspace(-1, 1, SIZE)
     optimizer = dragon.SGD({"w": weight}, 0.1, 0.9, scale=scale)
-    transform = torchwise.dragon_sgd(0.1, 0.9)
+    transform = dragon.sgd(0.1, 0.9)
 
     def loss(params, batch):
         return jnp.sum(batch * params["w"])

@@ -1,4 +1,4 @@
-"""optim.dragon.SGD: state dicts, copies, the functional face, and errors."""
+"""dragon.SGD: state dicts, copies, the way to functions and back, and errors."""
 
 import copy
 import pickle
@@ -12,24 +12,23 @@ import torch
 from dragon_oracle import ulps
 from dragon_runs import gradients, rates
 
-import torchwise
-from torchwise import optim
-from torchwise.optim import Parameter, dragon
+from torchwise import dragon, optim
+from torchwise.optim import Parameter
 
 SIZE, STEPS = 17, 20
-KINDS = [
+VARIANTS = [
     {"momentum": 0.9},
     {"momentum": 0.9, "nesterov": True, "momentum_correction": True},
     {"momentum": 0.0},
 ]
 
 
-def build(kind, lr=0.1):
+def build(variant, lr=0.1):
     groups = [
         {"params": [jnp.ones(SIZE), jnp.zeros(SIZE)], "lr_mult": 2.0, "decay_mult": 0.0},
         {"params": [jnp.ones(SIZE)], "clip_norm": 1.0},
     ]
-    return dragon.SGD(groups, lr, weight_decay=0.02, **kind)
+    return dragon.SGD(groups, lr, weight_decay=0.02, **variant)
 
 
 def parameters(optimizer):
@@ -53,11 +52,11 @@ def assert_equal(ours, theirs):
             np.testing.assert_array_equal(value, theirs.state[other][key])
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_a_loaded_state_dict_goes_on_to_the_bit(kind):
-    first = build(kind)
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_a_loaded_state_dict_goes_on_to_the_bit(variant):
+    first = build(variant)
     run(first, 1, STEPS)
-    second = build(kind, lr=0.5)
+    second = build(variant, lr=0.5)
     for one, other in zip(parameters(second), parameters(first)):
         one.data = other.data
     second.load_state_dict(pickle.loads(pickle.dumps(first.state_dict())))
@@ -70,7 +69,7 @@ def test_a_loaded_state_dict_goes_on_to_the_bit(kind):
 
 
 def test_what_a_state_dict_holds():
-    optimizer = build(KINDS[1])
+    optimizer = build(VARIANTS[1])
     run(optimizer, 1, 3)
     saved = optimizer.state_dict()
     assert saved["state"].keys() == {0, 1, 2}
@@ -83,15 +82,15 @@ def test_what_a_state_dict_holds():
 
 
 def test_frozen_parameters_do_not_stand_in_the_way_of_loading():
-    optimizer = build(KINDS[0])
+    optimizer = build(VARIANTS[0])
     parameters(optimizer)[0].requires_grad = False
-    optimizer.load_state_dict(build(KINDS[0], lr=0.3).state_dict())
+    optimizer.load_state_dict(build(VARIANTS[0], lr=0.3).state_dict())
     assert optimizer.param_groups[0]["lr"] == 0.3
 
 
 @pytest.mark.parametrize(("saved", "live"), [(0, 1), (1, 0)])
 def test_a_state_with_and_one_without_correction_are_not_mixed(saved, live):
-    source, target = build(KINDS[saved]), build(KINDS[live])
+    source, target = build(VARIANTS[saved]), build(VARIANTS[live])
     run(source, 1, 2)
     with pytest.raises(ValueError, match=r"group 1: momentum_correction is that of the constr"):
         target.load_state_dict(source.state_dict())
@@ -99,7 +98,7 @@ def test_a_state_with_and_one_without_correction_are_not_mixed(saved, live):
 
 
 def test_a_rate_that_is_no_scalar_is_refused():
-    optimizer = build(KINDS[1])
+    optimizer = build(VARIANTS[1])
     run(optimizer, 1, 2)
     saved = optimizer.state_dict()
     saved["state"][2]["last_lr"] = jnp.ones(SIZE)
@@ -118,9 +117,9 @@ def test_torchs_state_is_refused():
 
 
 @pytest.mark.parametrize("duplicate", [copy.deepcopy, lambda one: pickle.loads(pickle.dumps(one))])
-@pytest.mark.parametrize("kind", KINDS)
-def test_copies_go_on_within_a_window(kind, duplicate):
-    optimizer = build(kind)
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_copies_go_on_within_a_window(variant, duplicate):
+    optimizer = build(variant)
     run(optimizer, 1, 3)
     optimizer.accumulate_grad()
     other = duplicate(optimizer)
@@ -131,9 +130,9 @@ def test_copies_go_on_within_a_window(kind, duplicate):
     assert_equal(optimizer, other)
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_the_functional_face_continues_it(kind):
-    optimizer, other = build(kind), build(kind)
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_its_functional_transform_continues_it(variant):
+    optimizer, other = build(variant), build(variant)
     for one in (optimizer, other):
         run(one, 1, 3)
     transform, params, state = optimizer.to_functional()
@@ -156,7 +155,7 @@ def test_train_step_is_backward_and_step():
     def loss(params):
         return sum(jnp.sum(one**2) for group in params for one in group)
 
-    optimizer, other = build(KINDS[0]), build(KINDS[0])
+    optimizer, other = build(VARIANTS[0]), build(VARIANTS[0])
     for _ in range(3):
         before = optimizer.backward(loss)
         optimizer.step()
@@ -178,7 +177,7 @@ def test_converted_buffers_go_on_as_torchs(nesterov):
         if index == 9:
             one.data = weight.detach().numpy()
             buffer = theirs.state[weight]["momentum_buffer"].numpy()
-            ours.state[one]["velocity"] = torchwise.dragon_velocities_from_torch(buffer, 0.1)
+            ours.state[one]["velocity"] = dragon.velocities_from_torch(buffer, 0.1)
         if index > 9:
             one.grad = values[index]
             ours.step()
@@ -255,7 +254,7 @@ def test_a_group_is_refused_and_nothing_has_changed(group, error, message):
 
 
 def test_it_is_an_optimizer_whose_step_takes_no_closure():
-    optimizer = build(KINDS[0])
+    optimizer = build(VARIANTS[0])
     assert isinstance(optimizer, optim.Optimizer)
     with pytest.raises(TypeError, match="positional argument"):
         optimizer.step(lambda: None)

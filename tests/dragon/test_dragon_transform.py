@@ -1,4 +1,4 @@
-"""dragon_sgd and its blocks as optax transformations: structure, data, absent gradients, errors."""
+"""dragon.sgd and its blocks as optax transformations: structure, data, absent gradients, errors."""
 
 import jax
 import jax.numpy as jnp
@@ -7,6 +7,7 @@ import optax
 import pytest
 
 import torchwise
+from torchwise import dragon
 
 NESTEROV = "Nesterov momentum requires a momentum and zero dampening"
 ALL = {"momentum": 0.9, "weight_decay": 0.01, "scale": 0.5, "clip_norm": 1.0}
@@ -31,7 +32,7 @@ def run(transforms, params=PARAMS, grads=GRADS):
 
 @pytest.mark.parametrize("kwargs", VARIANTS)
 def test_state_and_updates_keep_shape_and_type(kwargs):
-    transform = torchwise.dragon_sgd(0.1, **kwargs)
+    transform = dragon.sgd(0.1, **kwargs)
     before = transform.init(PARAMS)
     updates, after = jax.eval_shape(transform.update, GRADS, before, PARAMS)
     assert jax.eval_shape(lambda: before) == after
@@ -45,30 +46,30 @@ def test_a_changing_rate_is_traced_once(kwargs):
     @jax.jit
     def step(lr, state, params):
         traces.append(lr)
-        transform = torchwise.dragon_sgd(lr, **kwargs)
+        transform = dragon.sgd(lr, **kwargs)
         updates, state = transform.update(GRADS, state, params)
         return optax.apply_updates(params, updates), state
 
-    params, state = PARAMS, torchwise.dragon_sgd(0.1, **kwargs).init(PARAMS)
+    params, state = PARAMS, dragon.sgd(0.1, **kwargs).init(PARAMS)
     lrs = [0.1, 0.0, 0.2, 0.05]
     for lr in lrs:
         params, state = step(jnp.asarray(lr), state, params)
     assert len(traces) == 1
-    expected, _ = run([torchwise.dragon_sgd(lr, **kwargs) for lr in lrs])
+    expected, _ = run([dragon.sgd(lr, **kwargs) for lr in lrs])
     np.testing.assert_allclose(params["a"], expected["a"], rtol=1e-6)
 
 
 @pytest.mark.parametrize("kwargs", VARIANTS)
 def test_a_schedule_gives_the_rates_of_its_counts(kwargs):
     lrs = [0.0, 0.2, 0.1, 0.1]
-    by_schedule, _ = run([torchwise.dragon_sgd(lambda count: jnp.array(lrs)[count], **kwargs)] * 4)
-    by_number, _ = run([torchwise.dragon_sgd(jnp.asarray(lr), **kwargs) for lr in lrs])
+    by_schedule, _ = run([dragon.sgd(lambda count: jnp.array(lrs)[count], **kwargs)] * 4)
+    by_number, _ = run([dragon.sgd(jnp.asarray(lr), **kwargs) for lr in lrs])
     jax.tree.map(np.testing.assert_array_equal, by_schedule, by_number)
 
 
 @pytest.mark.parametrize("kwargs", VARIANTS)
 def test_an_absent_gradient_leaves_parameter_and_state(kwargs):
-    transform = torchwise.dragon_sgd(0.1, **kwargs)
+    transform = dragon.sgd(0.1, **kwargs)
     params, state = run([transform] * 2)
     grads = {"a": None, "b": {"c": GRADS["b"]["c"]}}
     updates, new_state = transform.update(grads, state, params)
@@ -80,8 +81,26 @@ def test_an_absent_gradient_leaves_parameter_and_state(kwargs):
             np.testing.assert_array_equal(new["a"], old["a"])
 
 
+@pytest.mark.parametrize("kwargs", VARIANTS)
+def test_a_step_is_an_update_that_is_applied(kwargs):
+    transform = dragon.sgd(0.1, **kwargs)
+    params, grads = PARAMS["a"], GRADS["a"]
+    state = transform.init(params)
+    step = jax.jit(lambda params, state: transform.step(grads, state, params))
+
+    @jax.jit
+    def update(params, state):
+        updates, state = transform.update(grads, state, params)
+        return optax.apply_updates(params, updates), state
+
+    for _ in range(3):
+        expected = update(params, state)
+        params, state = step(params, state)
+        jax.tree.map(np.testing.assert_array_equal, (params, state), expected)
+
+
 def test_a_skipped_parameter_is_corrected_from_its_own_last_rate():
-    transforms = [torchwise.dragon_sgd(lr, 0.5, momentum_correction=True) for lr in (0.1, 0.2, 0.4)]
+    transforms = [dragon.sgd(lr, 0.5, momentum_correction=True) for lr in (0.1, 0.2, 0.4)]
     params = jnp.zeros(1)
     state = transforms[0].init(params)
     for transform, grad in zip(transforms, (jnp.ones(1), None, jnp.ones(1))):
@@ -90,9 +109,9 @@ def test_a_skipped_parameter_is_corrected_from_its_own_last_rate():
 
 
 def test_it_composes_with_optax():
-    ours = torchwise.dragon_sgd(0.1, 0.9, scale=0.5)
-    chained, _ = run([optax.chain(optax.scale(0.5), torchwise.dragon_sgd(0.1, 0.9))] * 3)
-    quarter = torchwise.dragon_sgd(0.1, 0.9, scale=0.25)
+    ours = dragon.sgd(0.1, 0.9, scale=0.5)
+    chained, _ = run([optax.chain(optax.scale(0.5), dragon.sgd(0.1, 0.9))] * 3)
+    quarter = dragon.sgd(0.1, 0.9, scale=0.25)
     sums = optax.MultiSteps(quarter, 2, use_grad_mean=False).gradient_transformation()
     with jax.numpy_dtype_promotion("standard"):  # MultiSteps mixes types
         twice, _ = run([sums] * 6)
@@ -106,26 +125,24 @@ def test_it_is_the_chain_of_its_public_blocks():
         torchwise.scale(0.5),
         torchwise.clip_by_norm(1.0),
         torchwise.add_decayed_weights(0.01),
-        torchwise.trace_with_lr(0.1, 0.9),
+        dragon.trace_with_lr(0.1, 0.9),
     )
-    assert jax.tree.structure(blocks) == jax.tree.structure(torchwise.dragon_sgd(0.1, **ALL))
-    whole = torchwise.dragon_sgd(0.1, **ALL)
+    whole = dragon.sgd(0.1, **ALL)
+    assert jax.tree.structure(blocks.parts) == jax.tree.structure(whole.parts)
     jax.tree.map(np.testing.assert_array_equal, run([blocks] * 3), run([whole] * 3))
 
 
 def test_terms_without_effect_are_left_out_and_arrays_are_data():
-    assert len(torchwise.dragon_sgd(0.1).transforms) == 1
+    assert len(dragon.sgd(0.1).parts) == 1
     zero, one = jnp.zeros(()), jnp.ones(())
-    data = torchwise.dragon_sgd(0.1, zero, zero, zero, scale=one, clip_norm=zero)
-    assert len(data.transforms) == 4
-    jax.tree.map(
-        np.testing.assert_array_equal, run([data] * 3)[0], run([torchwise.dragon_sgd(0.1)] * 3)[0]
-    )
+    data = dragon.sgd(0.1, zero, zero, zero, scale=one, clip_norm=zero)
+    assert len(data.parts) == 4
+    jax.tree.map(np.testing.assert_array_equal, run([data] * 3)[0], run([dragon.sgd(0.1)] * 3)[0])
 
 
 def test_a_negative_clip_norm_does_not_clip():
-    negative, _ = run([torchwise.dragon_sgd(0.1, 0.9, clip_norm=-1.0)] * 3)
-    without, _ = run([torchwise.dragon_sgd(0.1, 0.9)] * 3)
+    negative, _ = run([dragon.sgd(0.1, 0.9, clip_norm=-1.0)] * 3)
+    without, _ = run([dragon.sgd(0.1, 0.9)] * 3)
     jax.tree.map(np.testing.assert_array_equal, negative, without)
 
 
@@ -155,4 +172,4 @@ def test_a_scaled_product_is_rounded_before_it_is_added():
 )
 def test_invalid_hyperparameters_are_refused(kwargs, message):
     with pytest.raises(ValueError, match=f"^{message}$"):
-        torchwise.dragon_sgd(**kwargs)
+        dragon.sgd(**kwargs)

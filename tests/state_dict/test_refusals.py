@@ -110,7 +110,7 @@ def test_the_names_given_must_be_those_of_the_tree():
 
 
 CHAINS = {
-    "dragon": torchwise.dragon_sgd(0.1, 0.9),
+    "dragon": torchwise.dragon.sgd(0.1, 0.9),
     "decay twice": torchwise.chain(torchwise.add_decayed_weights(0.1), torchwise.sgd(0.1, 0, 0, 1)),
     "decay after momentum": torchwise.chain(
         torchwise.trace(0.9), torchwise.add_decayed_weights(0.1), torchwise.sgd(0.1)

@@ -1,7 +1,6 @@
-"""torch.optim's stateful face: optimizers that hold parameters and call the pure transforms."""
+"""torch.optim's stateful API: optimizers that hold parameters and call the pure transforms."""
 
-from torchwise.optim import dragon
-from torchwise.optim.adagrad import Adagrad
+from torchwise.optim.classes import SGD, Adagrad, RMSprop
 from torchwise.optim.hooks import (
     RemovableHandle,
     register_optimizer_step_post_hook,
@@ -9,17 +8,14 @@ from torchwise.optim.hooks import (
 )
 from torchwise.optim.optimizer import Optimizer
 from torchwise.optim.parameter import Parameter
-from torchwise.optim.sgd import SGD
-from torchwise.optim.torch_optimizer import TorchOptimizer
 
 __all__ = [
     "SGD",
     "Adagrad",
     "Optimizer",
     "Parameter",
+    "RMSprop",
     "RemovableHandle",
-    "TorchOptimizer",
-    "dragon",
     "register_optimizer_step_post_hook",
     "register_optimizer_step_pre_hook",
 ]

@@ -1,6 +1,6 @@
 """What may be passed as `params`, turned into Parameters and the structure that held them."""
 
-from collections.abc import ItemsView, Iterator, ValuesView
+from collections.abc import ItemsView, Iterator, Sequence, ValuesView
 from typing import Any, NamedTuple
 
 import jax
@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from torchwise.optim.parameter import Parameter
-from torchwise.transforms.trees import has_names, path_name
+from torchwise.trees import has_names, path_name
 
 
 class Collection(NamedTuple):
@@ -17,17 +17,23 @@ class Collection(NamedTuple):
     Attributes:
         tree: what was passed, with a `Parameter` in the place of each array that is optimized.
         parameters: those parameters, in the order of passing. JAX sorts the keys of a dict.
-        names: one name a parameter, or None.
+        names: one name per parameter, or None.
     """
 
     tree: Any
     parameters: list[Parameter]
     names: list[str] | None
 
-    @property
-    def leaves(self) -> list[Parameter]:
-        """The parameters in the order of the tree's leaves."""
-        return [leaf for leaf in jax.tree.leaves(self.tree) if isinstance(leaf, Parameter)]
+
+def collected_tree(collections: Sequence[Collection], as_groups: bool) -> Any:
+    """Return what was passed, with a `Parameter` in the place of each array that is optimized.
+
+    Args:
+        collections: one per group.
+        as_groups: whether groups were passed, and not parameters.
+    """
+    trees = [collection.tree for collection in collections]
+    return trees if as_groups or len(trees) > 1 else trees[0]
 
 
 def is_array(leaf: Any) -> bool:

@@ -1,40 +1,39 @@
-"""The compiled steps: every group in one program, built from the same transforms as the chains.
+"""The compiled steps: every group in one program, on the same leaves as the functional step.
 
 What a program depends on is its `Plan`, a static argument; all numbers come in one vector, so that
 a changed learning rate is other data and not another program.
 """
 
 import functools
-import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import optax
 
+from torchwise.apply import Leaf, Parts, step_leaves
 from torchwise.optim.parameter import Parameter
 from torchwise.optim.skeleton import Skeleton
-from torchwise.transforms import entries
-from torchwise.transforms.evaluation import Leaf, evaluate
-from torchwise.transforms.transform import Transform
+from torchwise.state_dict.entry import arrays_of
 
 
-class Segment(NamedTuple):
-    """The parameters of one group in a step, with 0.0 for every number.
+class Section(NamedTuple):
+    """The parameters of one group in a step.
 
     Attributes:
-        transforms: the group's transforms.
-        scalars: what `scalars_at` returns for each distinct step count.
-        rows: for each parameter, which of those scalars are its own.
+        structure: of the parts of the group's rule and their numbers.
+        names: the arrays that each parameter's state has.
+        size: how many parameters.
+        numbers_each: whether each parameter has numbers of its own, or all have the same.
     """
 
-    transforms: tuple[Transform, ...]
-    scalars: tuple[Any, ...]
-    rows: tuple[int, ...]
+    structure: Any
+    names: tuple[str, ...]
+    size: int
+    numbers_each: bool
 
 
-Plan = tuple[Segment, ...]
+Plan = tuple[Section, ...]
 
 
 @functools.partial(jax.jit, static_argnums=0, donate_argnums=(1, 2))
@@ -48,29 +47,34 @@ def update(
     """Return the new parameters and states.
 
     Args:
-        plan: the segments, in the order of the parameters.
+        plan: the sections, in the order of the parameters.
         params: the parameters that have gradients; donated.
-        states: the arrays of `entries.keys`, parameter by parameter; donated.
+        states: the arrays of `Section.names`, parameter by parameter; donated.
         grads: the gradients.
-        numbers: the numbers of all segments.
+        numbers: the numbers of all sections.
     """
-    given, values = iter(zip(params, grads)), iter(states)
-    scalar = iter(numbers[index] for index in range(numbers.shape[0]))
-    new_params: list[jax.Array] = []
-    new_states: list[jax.Array] = []
-    for transforms, blanks, rows in plan:
-        scalars = jax.tree.map(lambda _: next(scalar), blanks)
-        names = entries.keys(transforms)
-        leaves = []
-        for row in rows:
+    leaves = list(_leaves(plan, params, states, grads, numbers))
+    results = step_leaves(leaves)
+    new = [array for _, held in results for array in arrays_of(held).values()]
+    return [param for param, _ in results], new
+
+
+def _leaves(plan: Plan, params: Any, states: Any, grads: Any, numbers: Any) -> Iterator[Leaf]:
+    given, held = iter(zip(params, grads)), iter(states)
+    number = iter(numbers[index] for index in range(numbers.shape[0]))
+    for structure, names, size, numbers_each in plan:
+        for index in range(size):
+            if index == 0 or numbers_each:
+                parts, n = structure.unflatten([next(number) for _ in range(structure.num_leaves)])
             param, grad = next(given)
-            arrays = {name: next(values) for name in names}
-            states_of_leaf = entries.unflatten(transforms, arrays)
-            leaves.append(Leaf(grad, param, states_of_leaf, scalars[row]))
-        for leaf, (after, increment) in zip(leaves, evaluate(transforms, leaves)):
-            new_params.extend(jax.tree.leaves(optax.apply_updates(leaf.param, increment)))
-            new_states.extend(entries.flatten(after).values())
-    return new_params, new_states
+            arrays = {name: next(held) for name in names}
+            yield Leaf(parts, grad, param, _states_of(parts, arrays), n)
+
+
+def _states_of(parts: Parts, arrays: Mapping[str, jax.Array]) -> tuple[Any, ...]:
+    return tuple(
+        part.State(**{name: arrays.get(name) for name in part.State._fields}) for part in parts
+    )
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2))
@@ -107,6 +111,25 @@ def train(
     return out, *update(plan, params, states, grads, numbers)
 
 
+def may_raise(*args: Any) -> bool:
+    """Whether `value_and_grad` of these arguments calls Python while it runs.
+
+    Such a program may raise after it has taken donated arrays, and they would be gone.
+    """
+    return _calls_python(value_and_grad.trace(*args).jaxpr.jaxpr)
+
+
+def _calls_python(jaxpr: Any) -> bool:
+    for eqn in jaxpr.eqns:
+        if "callback" in eqn.primitive.name:
+            return True
+        for value in jax.tree.leaves(list(eqn.params.values())):
+            inner = getattr(value, "jaxpr", value)
+            if hasattr(inner, "eqns") and _calls_python(inner):
+                return True
+    return False
+
+
 def add(
     old: Mapping[Parameter, jax.Array], new: Mapping[Parameter, jax.Array]
 ) -> dict[Parameter, jax.Array]:
@@ -120,10 +143,7 @@ def _add(old: list[jax.Array], new: list[jax.Array]) -> list[jax.Array]:
     return [a + b for a, b in zip(old, new)]
 
 
-def unshared(arrays: list[jax.Array]) -> list[jax.Array]:
-    """Return the arrays fit for donation: copies of those that somebody else still refers to.
-
-    An array that `optimizer.params` or a state dict handed out must stay what it was. CPython
-    counts references: one is the holder's, one the list's, one that of the call that asks.
-    """
-    return [array if sys.getrefcount(array) <= 4 else jnp.array(array) for array in arrays]
+@jax.jit
+def copies(arrays: list[jax.Array]) -> list[jax.Array]:
+    """Return copies of arrays, in one program."""
+    return [jnp.copy(array) for array in arrays]

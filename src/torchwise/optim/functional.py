@@ -1,68 +1,135 @@
 """The way out to pure functions and back: one transform with its state, for all groups."""
 
-import itertools
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from torchwise.optim.parameter import Parameter
-from torchwise.state_dict.leaves import chain_state, entries_of
-from torchwise.transforms.chain import Chain
-from torchwise.transforms.param_groups import (
+from torchwise.optim.state import ParameterState, State
+from torchwise.param_groups import (
     ParamGroups,
     chain_states,
     group_leaves,
     with_chain_states,
 )
-from torchwise.transforms.trees import difference
+from torchwise.rule import Rule
+from torchwise.state_dict.chain_state import chain_state, entries_of, rule_chain
+from torchwise.transformation import Chain
+from torchwise.trees import difference
 
-if TYPE_CHECKING:
-    from torchwise.optim.optimizer import Optimizer
+Owners = Sequence[tuple[Rule, Sequence[Parameter]]]
 
 
-def export(optimizer: "Optimizer") -> tuple[Any, Any, Any]:
-    """Return a transform, the parameters and the state; the arrays are copies, free to donate."""
-    chains, transform, params = _functional(optimizer)
+def export(
+    tree: Any, owners: Owners, state: State, per_parameter_steps: bool
+) -> tuple[Any, Any, Any]:
+    """Return a transform, the parameters and the state; the arrays are copies, free to donate.
+
+    Args:
+        tree: holds a `Parameter` in the place of each array that is optimized.
+        owners: the rule and the parameters of each group.
+        state: of the optimizer.
+        per_parameter_steps: see `torchwise.chain`.
+    """
+    groups = [(rule, _in_tree_order(tree, members)) for rule, members in owners]
+    chains = [
+        rule_chain(rule, _held(state, members), per_parameter_steps) for rule, members in groups
+    ]
+    transform, params = _transform(chains, tree, owners), _arrays(tree)
     template = jax.eval_shape(transform.init, params)
     states = []
-    for chain, collection, inner in zip(chains, optimizer._collections, chain_states(template)):
-        held = [optimizer.state.get(one) for one in collection.leaves]
-        states.append(chain_state(chain, inner, held, [one.data for one in collection.leaves]))
-    return transform, jax.tree.map(jnp.array, params), with_chain_states(template, states)
+    for chain, (_, members), inner in zip(chains, groups, chain_states(template)):
+        data = [one.own_array for one in members]
+        states.append(chain_state(chain, inner, _held(state, members), data))
+    whole = with_chain_states(template, states)
+    return transform, jax.tree.map(jnp.array, params), jax.tree.map(jnp.array, whole)
 
 
-def take_back(optimizer: "Optimizer", params: Any, state: Any) -> None:
-    """Check what came back against what `export` would return now, then take copies of it."""
-    chains, transform, live = _functional(optimizer)
-    for name, given, wanted in (
-        ("params", params, live),
-        ("state", state, jax.eval_shape(transform.init, live)),
-    ):
-        problem = difference(given, wanted)
+class Return:
+    """What comes back from pure functions, checked against what `export` would return now.
+
+    Args:
+        tree: see `export`.
+        owners: see `export`.
+        state: see `export`.
+        params: what came back.
+        returned: the state that came back.
+
+    Raises:
+        ValueError: if the structure is another one.
+    """
+
+    def __init__(
+        self, tree: Any, owners: Owners, state: State, params: Any, returned: Any
+    ) -> None:
+        self.results: list[Any] = []
+        self._tree, self._owners, self._state = tree, owners, state
+        self._params, self._returned = params, returned
+        wanted = _arrays(tree)
+        self._refuse("params", difference(params, wanted))
+        groups = [(rule, _in_tree_order(tree, members)) for rule, members in owners]
+        problem: str | None = None
+        for per_parameter_steps in (False, True):
+            chains = [
+                rule_chain(rule, _held(state, members), per_parameter_steps)
+                for rule, members in groups
+            ]
+            transform = _transform(chains, tree, owners)
+            problem = difference(returned, jax.eval_shape(transform.init, wanted))
+            if problem is None:
+                return
+        self._refuse("state", problem)
+
+    def run(self, _: None) -> tuple[list[Any], list[Any]]:
+        """Return copies of the parameters, and the entries of their states."""
+        params, state = jax.tree.map(jnp.array, (self._params, self._returned))
+        entries = []
+        for (rule, members), inner in zip(self._owners, chain_states(state)):
+            ordered = _in_tree_order(self._tree, members)
+            found = entries_of(rule, 0, inner, [one.own_array for one in ordered])
+            entries += zip(ordered, found)
+        return list(zip(_parameters(self._tree), jax.tree.leaves(params))), entries
+
+    def commit(self) -> None:
+        """Put the copies in their places."""
+        params, entries = self.results[0]
+        for parameter, data in params:
+            parameter.replace(data)
+        for parameter, (entry, started) in entries:
+            if entry and (started or parameter in self._state):
+                if parameter not in self._state:
+                    self._state[parameter] = ParameterState()
+                self._state[parameter].replace(entry)
+
+    def _refuse(self, name: str, problem: str | None) -> None:
         if problem:
             raise ValueError(f"from_functional() changed nothing: {name}: {problem}")
-    params, state = jax.tree.map(jnp.array, (params, state))
-    parameters = [one for collection in optimizer._collections for one in collection.leaves]
-    for parameter, data in zip(parameters, jax.tree.leaves(params)):
-        parameter.data = data
-    for chain, collection, inner in zip(chains, optimizer._collections, chain_states(state)):
-        found = entries_of(chain, inner, [one.data for one in collection.leaves])
-        for parameter, (entry, started) in zip(collection.leaves, found):
-            if entry and (started or parameter in optimizer.state):
-                optimizer.state[parameter] = {**optimizer.state.get(parameter, {}), **entry}
 
 
-def _functional(optimizer: "Optimizer") -> tuple[list[Chain], Any, Any]:
-    """Return the chain of each group, one transform for all, and the parameters as arrays."""
-    chains = [optimizer._recipe(group).chain for group in optimizer.param_groups]
-    trees = [
-        jax.tree.map(lambda leaf: leaf.data if isinstance(leaf, Parameter) else None, kept.tree)
-        for kept in optimizer._collections
-    ]
+def _parameters(tree: Any) -> list[Parameter]:
+    return [leaf for leaf in jax.tree.leaves(tree) if isinstance(leaf, Parameter)]
+
+
+def _arrays(tree: Any) -> Any:
+    return jax.tree.map(lambda leaf: leaf.own_array if isinstance(leaf, Parameter) else None, tree)
+
+
+def _in_tree_order(tree: Any, members: Sequence[Parameter]) -> list[Parameter]:
+    """Return a group's parameters in the order of the leaves."""
+    wanted = set(members)
+    return [parameter for parameter in _parameters(tree) if parameter in wanted]
+
+
+def _held(state: State, parameters: Sequence[Parameter]) -> list[dict[str, Any] | None]:
+    found = map(state.get, parameters)
+    return [None if values is None else values.own_values for values in found]
+
+
+def _transform(chains: Sequence[Chain], tree: Any, owners: Owners) -> Chain | ParamGroups:
     if len(chains) == 1:
-        return chains, chains[0], trees if optimizer._given_as_groups else trees[0]
-    leaves = itertools.chain.from_iterable(kept.leaves for kept in optimizer._collections)
-    position = {parameter: index for index, parameter in enumerate(leaves)}
-    members = [[position[one] for one in group["params"]] for group in optimizer.param_groups]
-    return chains, ParamGroups(chains, group_leaves(trees, members)), trees
+        return chains[0]
+    position = {parameter: index for index, parameter in enumerate(_parameters(tree))}
+    members = [[position[one] for one in members] for _, members in owners]
+    return ParamGroups(chains, group_leaves(_arrays(tree), members))

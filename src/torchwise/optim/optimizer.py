@@ -1,53 +1,74 @@
 """The base of the stateful optimizers: it holds parameters, groups and state, and calls."""
 
-import abc
 import functools
-from collections import defaultdict
-from collections.abc import Callable, Mapping
-from typing import Any, ClassVar, final
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ClassVar
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
-from torchwise.optim import engine, functional, saving
-from torchwise.optim.collection import Collection, is_groups, listed
+from torchwise.numbers import number
+from torchwise.optim import engine, functional, state_dicts
+from torchwise.optim.collection import Collection, collected_tree, is_groups, listed
 from torchwise.optim.groups import complete_group
 from torchwise.optim.hooks import Hooked, hooked
-from torchwise.optim.jobs import Job
+from torchwise.optim.job import Job
 from torchwise.optim.parameter import Parameter
-from torchwise.optim.recipe import Recipe
+from torchwise.optim.prepared import Prepared
 from torchwise.optim.skeleton import Skeleton, skeleton_of
-from torchwise.transforms.chain import Chain
+from torchwise.optim.state import ParameterState, State
+from torchwise.optim.transaction import execute, settled
+from torchwise.rule import Rule
+from torchwise.state_dict.entry import initial_entry
 
-_NO_HYPERPARAMETERS = ("params", "param_names")
 
+class Optimizer(Hooked):
+    """torch's Optimizer over JAX arrays: groups, hooks, gradients and state dicts around a rule.
 
-class Optimizer(Hooked, abc.ABC):
-    """torch's Optimizer over JAX arrays: groups, hooks, state dicts around a functional chain.
-
-    A subclass says which hyperparameters are valid (`_check`), which chain they mean (`_build`) and
-    where gradients are between `backward` and `step`; all arithmetic is in that chain.
+    A subclass names its rule, which has the mathematics, the hyperparameters and what torch calls
+    them.
 
     Args:
         params: a pytree of arrays, an iterable of arrays, of `(name, array)` or of `Parameter`, or
-            a list of dicts, each with any of these under "params" and hyperparameters beside it.
-        defaults: the hyperparameters of groups that do not give their own.
+            a list of dicts, each with any of these under "params" and hyperparameters next to it.
+        hyperparameters: of groups that do not give their own, in the order of the rule's fields.
 
     Attributes:
-        param_groups: one dict a group, with its list of `Parameter` under "params".
-        state: for each `Parameter` a dict of arrays under torch's keys.
+        param_groups: one dict per group, with its list of `Parameter` under "params".
+        state: for each `Parameter` a mapping of arrays under torch's keys.
         defaults: the hyperparameters given to the constructor.
 
     Raises:
-        TypeError, ValueError: as torch does, for what cannot be optimized.
+        TypeError, ValueError, RuntimeError: as torch does, for what cannot be optimized.
+
+    Examples:
+        >>> import jax.numpy as jnp
+        >>> from torchwise import optim
+        >>> optimizer = optim.SGD({"w": jnp.ones(2)}, lr=0.5)
+        >>> optimizer.backward(lambda params: jnp.sum(params["w"] ** 2))
+        Array(2., dtype=float32)
+        >>> optimizer.step()
+        >>> optimizer.params["w"]
+        Array([0., 0.], dtype=float32)
     """
 
-    _added_later: ClassVar[dict[str, Any]] = {}  # group keys that old state dicts lack
+    rule: ClassVar[type[Rule]]
 
-    def __init__(self, params: Any, defaults: dict[str, Any]) -> None:
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if "rule" in vars(cls) and cls.__doc__ is None:
+            cls.__doc__ = _documentation(cls.rule)
+
+    def __init__(self, params: Any, *values: Any, **hyperparameters: Any) -> None:
+        rule = self.rule(*values, **hyperparameters)
+        self._build(params, {key: getattr(rule, key) for key in self.rule.group_keys})
+
+    def _build(self, params: Any, defaults: dict[str, Any]) -> None:
         self.defaults = defaults
         self.param_groups: list[dict[str, Any]] = []
-        self.state: defaultdict[Parameter, dict[str, Any]] = defaultdict(dict)
+        self._state = State()
         self._collections: list[Collection] = []
         self._reset_cache()
         self._reset_hooks()
@@ -69,32 +90,28 @@ class Optimizer(Hooked, abc.ABC):
                 raise RuntimeError("`fused` does not support `differentiable`")
             if defaults.get("foreach"):
                 raise RuntimeError("`fused` and `foreach` cannot be `True` together.")
+        if self.rule.starts_with_state:
+            for group in self.param_groups:
+                for parameter in group["params"]:
+                    entry = initial_entry(self._rule(group), parameter.own_array)
+                    self._state[parameter] = ParameterState(entry)
 
-    # What a subclass says.
+    # The rule of a group.
 
-    @abc.abstractmethod
-    def _check(self, group: dict[str, Any]) -> None:
+    def _rule(self, group: Mapping[str, Any]) -> Rule:
+        """Return the rule with the hyperparameters of a group, read as numbers."""
+        return self.rule(**{key: number(group[key]) for key in self.rule.group_keys})
+
+    def _check(self, group: Mapping[str, Any]) -> None:
         """Raise torch's errors for invalid hyperparameters."""
-
-    @abc.abstractmethod
-    def _build(self, group: dict[str, Any]) -> Chain:
-        """Return the chain of a group, whose hyperparameters are numbers."""
-
-    @abc.abstractmethod
-    def _memory(self) -> Chain:
-        """Return the blocks whose state a parameter may have, used by its group or not."""
-
-    @abc.abstractmethod
-    def zero_grad(self) -> None:
-        """Forget the gradients."""
-
-    @abc.abstractmethod
-    def backward(self, loss_fn: Callable[..., Any], *args: Any, has_aux: bool = False) -> Any:
-        """Compute the gradients of `loss_fn(optimizer.params, *args)`."""
-
-    @abc.abstractmethod
-    def step(self) -> Any:
-        """Update every parameter that has a gradient."""
+        for key, value in group.items():
+            if callable(value):
+                raise TypeError(
+                    f"{key} is a function, but a stateful optimizer takes a number: change "
+                    f"param_groups[i][{key!r}] between steps, or pass the schedule to "
+                    "the function of the same name, as torchwise.sgd"
+                )
+        self.rule(**{key: group[key] for key in self.rule.group_keys}).check()
 
     # Parameters.
 
@@ -103,15 +120,18 @@ class Optimizer(Hooked, abc.ABC):
         """The current values, in the structure that was passed.
 
         With `(name, array)` pairs that is a dict by name; with several groups, a list with one
-        structure a group. What is returned keeps its values when the optimizer steps on.
+        structure per group. What is returned keeps its values when the optimizer steps on.
         """
-        trees = [
-            jax.tree.map(lambda leaf: leaf.data if isinstance(leaf, Parameter) else leaf, kept.tree)
-            for kept in self._collections
-        ]
-        return trees if self._given_as_groups or len(trees) > 1 else trees[0]
+        with settled():
+            return jax.tree.map(
+                lambda leaf: leaf.data if isinstance(leaf, Parameter) else leaf, self._tree()
+            )
 
-    @final
+    @property
+    def state(self) -> State:
+        """For each `Parameter` a mapping of arrays under torch's keys."""
+        return self._state
+
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Add parameters with hyperparameters of their own.
 
@@ -127,11 +147,53 @@ class Optimizer(Hooked, abc.ABC):
         self._collections.append(collection)
         self.param_groups.append(group)
 
-    # Steps.
+    # Gradients and steps.
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Forget the gradients, or with `set_to_none=False` fill them with zeros."""
+        for parameter in self._parameters():
+            if parameter.grad is not None:
+                parameter.grad = None if set_to_none else jnp.zeros_like(parameter.grad)
+
+    def backward(self, loss_fn: Callable[..., Any], *args: Any, has_aux: bool = False) -> Any:
+        """Add the gradients of `loss_fn(optimizer.params, *args)` to `.grad`, jitted.
+
+        Args:
+            loss_fn: a function, the same object at every call, or it is compiled again.
+            *args: pytrees of arrays.
+            has_aux: whether `loss_fn` returns `(loss, aux)`.
+
+        Returns:
+            What `loss_fn` returns.
+        """
+        out, grads = self._gradients(loss_fn, args, has_aux)
+        held = {one: one.grad for one in grads if one.grad is not None}
+        grads |= engine.add(held, {one: grads[one] for one in held})
+        for parameter, grad in grads.items():
+            parameter.grad = grad
+        return out
+
+    @hooked
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        """Update every parameter that has a gradient, in one compiled program.
+
+        Args:
+            closure: computes gradients and the loss; called before the update.
+
+        Returns:
+            What the closure returned, or None.
+        """
+        loss = None if closure is None else closure()
+        held = ((one, one.grad) for one in self._parameters())
+        self._update({one: grad for one, grad in held if grad is not None})
+        return loss
 
     @hooked
     def train_step(self, loss_fn: Callable[..., Any], *args: Any, has_aux: bool = False) -> Any:
-        """Loss, gradients and update as one compiled program; `.grad` is neither used nor set.
+        """Loss, gradients and update in one call; `.grad` is neither used nor set.
+
+        They are one compiled program, unless the loss function calls back into Python as it runs:
+        then the gradients are computed first, so that an exception leaves the parameters alone.
 
         Args:
             loss_fn: computes the loss from `optimizer.params` and `args`; the same object at every
@@ -142,28 +204,37 @@ class Optimizer(Hooked, abc.ABC):
         Returns:
             What `loss_fn` returns, before the update.
         """
-        job = self._job(
-            [
-                [parameter for parameter in group["params"] if parameter.requires_grad]
-                for group in self.param_groups
-            ]
-        )
-        skeleton, given = self._skeleton(job.parameters)
-        out, *new = engine.train(
-            job.plan, loss_fn, has_aux, skeleton, *job.donated(), given, job.numbers, args
-        )
-        job.commit(*new)
-        return out
+        with settled():
+            active = {one for one in self._parameters() if one.requires_grad}
+            job = self._job(active)
+            skeleton, given = self._skeleton(job.parameters)
+            loss = (loss_fn, has_aux, skeleton)
+            if self._may_raise(job, *loss, given, args):
+                out, grads = self._gradients(loss_fn, args, has_aux)
+                self._update(grads)
+                return out
+            job.call = lambda params, states: engine.train(
+                job.plan, *loss, params, states, given, job.numbers, args
+            )
+            execute(job)
+        return job.out
 
-    # The functional face.
+    # To pure functions and back.
 
-    def to_functional(self) -> tuple[Any, Any, Any]:
+    def to_functional(self, *, per_parameter_steps: bool = False) -> tuple[Any, Any, Any]:
         """Return `(transform, params, state)` for a jitted loop of one's own.
 
         With several groups the transform routes each parameter to its group's chain. Leaves that
         are no parameters become None in `params`.
+
+        Args:
+            per_parameter_steps: as for `torchwise.chain`; it is so in any case where the counts of
+                the parameters differ.
         """
-        return functional.export(self)
+        with settled():
+            return functional.export(
+                self._tree(), self._owners(), self._state, per_parameter_steps
+            )
 
     def from_functional(self, params: Any, state: Any) -> None:
         """Take back what came of `to_functional`.
@@ -175,7 +246,8 @@ class Optimizer(Hooked, abc.ABC):
         Raises:
             ValueError: if the structure is another one; nothing has changed then.
         """
-        functional.take_back(self, params, state)
+        with settled():
+            execute(functional.Return(self._tree(), self._owners(), self._state, params, state))
 
     # State dicts.
 
@@ -186,7 +258,8 @@ class Optimizer(Hooked, abc.ABC):
         """
         for hook in self._state_dict_pre_hooks.values():
             hook(self)
-        state_dict = saving.to_dict(self)
+        with settled():
+            state_dict = state_dicts.to_dict(self.param_groups, self._state)
         for hook in self._state_dict_post_hooks.values():
             result = hook(self, state_dict)
             if result is not None:
@@ -207,8 +280,11 @@ class Optimizer(Hooked, abc.ABC):
             result = hook(self, state_dict)
             if result is not None:
                 state_dict = result
-        groups, state = saving.from_dict(self, state_dict)
-        self.param_groups, self.state = groups, state
+        with settled():
+            loaded = state_dicts.from_dict(
+                state_dict, self.param_groups, self.defaults, self.rule, self._check, self._rule
+            )
+            self.param_groups, self._state = loaded
         for hook in self._load_state_dict_post_hooks.values():
             hook(self)
 
@@ -222,9 +298,10 @@ class Optimizer(Hooked, abc.ABC):
         return "\n".join([*lines, ")"])
 
     def __getstate__(self) -> dict[str, Any]:  # like torch, without hooks
-        kept = {key: value for key, value in vars(self).items() if not key.endswith("_hooks")}
-        del kept["_cached_recipe"]
-        return kept
+        with settled():
+            left_out = ("_prepared", "_compiled", "_raising")
+            kept = vars(self).items()
+            return {k: v for k, v in kept if not k.endswith("_hooks") and k not in left_out}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         vars(self).update(state)
@@ -233,60 +310,86 @@ class Optimizer(Hooked, abc.ABC):
 
     # Inside.
 
+    def _tree(self) -> Any:
+        """What was passed, with a `Parameter` in the place of each array that is optimized."""
+        return collected_tree(self._collections, self._given_as_groups)
+
     def _parameters(self) -> list[Parameter]:
         return [parameter for group in self.param_groups for parameter in group["params"]]
 
-    def _recipe(self, group: dict[str, Any]) -> Recipe:
-        """Return a group's recipe, with arrays among its hyperparameters read as numbers."""
-        items = tuple(item for item in group.items() if item[0] not in _NO_HYPERPARAMETERS)
-        try:
-            return self._cached_recipe(items)
-        except TypeError:  # arrays cannot be hashed
-            return self._new_recipe(items)
+    def _owners(self) -> list[tuple[Rule, list[Parameter]]]:
+        """Return the rule and the parameters of each group."""
+        return [(self._rule(group), group["params"]) for group in self.param_groups]
 
-    def _new_recipe(self, items: tuple[tuple[str, Any], ...]) -> Recipe:
-        numbers = {
-            name: value.item() if isinstance(value, jax.Array | np.ndarray) else value
-            for name, value in items
-        }
-        return Recipe(self._build(numbers))
+    def _prepare(self, group: Mapping[str, Any]) -> Prepared:
+        values = tuple([group.get(key) for key in self._rule_keys()])
+        try:
+            return self._prepared(values)
+        except TypeError:  # arrays cannot be hashed
+            return self._prepared(tuple(map(number, values)))
+
+    def _rule_keys(self) -> Sequence[str]:
+        """The keys of a group that its rule depends on."""
+        return self.rule.group_keys
 
     def _reset_cache(self) -> None:
         """Most steps have the hyperparameters of the one before, or of one not long ago."""
-        self._cached_recipe = functools.lru_cache(maxsize=64)(self._new_recipe)
 
-    def _job(self, active: list[list[Parameter]]) -> Job:
+        def prepared(values: tuple[Any, ...]) -> Prepared:
+            return Prepared(self._rule(dict(zip(self._rule_keys(), values))))
+
+        self._prepared = functools.lru_cache(maxsize=64)(prepared)
+        self._compiled: set[Any] = set()
+        self._raising: dict[Any, bool] = {}
+
+    def _job(self, active: Any) -> Job:
         """Gather the parameters that move, group by group."""
-        job = Job(self.state)
-        for group, parameters in zip(self.param_groups, active):
+        job = Job(self._state, self._compiled)
+        for group in self.param_groups:
+            parameters = [parameter for parameter in group["params"] if parameter in active]
             if parameters:
-                job.add(self._recipe(group), parameters)
+                job.add(self._prepare(group), parameters)
         return job
 
     def _gradients(
         self, loss_fn: Callable[..., Any], args: tuple[Any, ...], has_aux: bool
     ) -> tuple[Any, dict[Parameter, jax.Array]]:
         """Return what the loss function returns, and the gradients of what requires them."""
-        active = [one for one in self._parameters() if one.requires_grad]
-        skeleton, given = self._skeleton(active)
-        data = [parameter.data for parameter in active]
+        with settled():
+            active = [one for one in self._parameters() if one.requires_grad]
+            skeleton, given = self._skeleton(active)
+            data = [parameter.own_array for parameter in active]
         out, grads = engine.value_and_grad(loss_fn, has_aux, skeleton, data, given, args)
         return out, dict(zip(active, grads))
 
     def _update(self, gradients: Mapping[Parameter, jax.Array]) -> None:
         """Update the parameters that have gradients, in one compiled program."""
-        job = self._job(
-            [
-                [parameter for parameter in group["params"] if parameter in gradients]
-                for group in self.param_groups
-            ]
-        )
-        if job.parameters:
+        with settled():
+            job = self._job(gradients)
             grads = [gradients[parameter] for parameter in job.parameters]
-            job.commit(*engine.update(job.plan, *job.donated(), grads, job.numbers))
+            job.call = lambda params, states: (
+                None,
+                *engine.update(job.plan, params, states, grads, job.numbers),
+            )
+            if job.parameters:
+                execute(job)
+
+    def _may_raise(
+        self, job: Job, loss_fn: Any, has_aux: bool, skeleton: Skeleton, given: Any, args: Any
+    ) -> bool:
+        """Whether the loss calls back into Python; found out once for each function."""
+        key = (loss_fn, has_aux, skeleton)
+        if key not in self._raising:
+            data = [parameter.own_array for parameter in job.parameters]
+            self._raising[key] = engine.may_raise(*key, data, given, args)
+        return self._raising[key]
 
     def _skeleton(self, differentiated: list[Parameter]) -> tuple[Skeleton, list[Any]]:
         """Return how to rebuild `params` when compiled, and the arrays that are as they are."""
-        trees = [collection.tree for collection in self._collections]
-        whole = trees if self._given_as_groups or len(trees) > 1 else trees[0]
-        return skeleton_of(whole, differentiated)
+        return skeleton_of(self._tree(), differentiated)
+
+
+def _documentation(rule: type[Rule]) -> str:
+    """Return the documentation of a rule for its stateful class, which has parameters first."""
+    text = (inspect.getdoc(rule) or "").split("\nExamples:")[0]
+    return text.replace("Args:\n", "Args:\n    params: see `Optimizer`.\n", 1)

@@ -6,6 +6,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from torchwise.optim.transaction import settle
+
 
 class Parameter:
     """An array that an optimizer replaces at every step, as torch changes a tensor in place.
@@ -34,33 +36,37 @@ class Parameter:
         Parameter('w', Array([0.5, 1.5], dtype=float32))
     """
 
-    __slots__ = ("__weakref__", "_data", "_grad", "name", "requires_grad")
+    __slots__ = ("__weakref__", "_data", "_grad", "_owned", "name", "requires_grad")
 
     def __init__(self, data: Any, name: str | None = None, requires_grad: bool = True) -> None:
         self.name = name
         self.requires_grad = requires_grad
         self._grad: jax.Array | None = None
-        self._data = _own(data)
+        self._owned = False
+        self._data = immutable(data)
         if not jnp.issubdtype(self._data.dtype, jnp.inexact):
             raise TypeError(
                 "only arrays of floating point and complex dtype can be optimized, "
-                f"but {self._label} is {self._data.dtype}"
+                f"but {self.label} is {self._data.dtype}"
             )
 
     @property
     def data(self) -> jax.Array:
         """The current value."""
+        settle()
+        self._owned = False
         return self._data
 
     @data.setter
     def data(self, value: Any) -> None:
-        value = _own(value)
+        value = immutable(value)
         if value.shape != self.shape or value.dtype != self.dtype:
             raise ValueError(
-                f"{self._label} is {self.dtype}{list(self.shape)}, but the new data is "
+                f"{self.label} is {self.dtype}{list(self.shape)}, but the new data is "
                 f"{value.dtype}{list(value.shape)}"
             )
-        self._data = value
+        settle()
+        self._data, self._owned = value, False
 
     @property
     def grad(self) -> jax.Array | None:
@@ -70,14 +76,14 @@ class Parameter:
     @grad.setter
     def grad(self, value: Any) -> None:
         if value is not None:
-            value = _own(value)
+            value = immutable(value)
             if value.shape != self.shape:
                 raise ValueError(
-                    f"{self._label} has shape {self.shape}, but its gradient {value.shape}"
+                    f"{self.label} has shape {self.shape}, but its gradient {value.shape}"
                 )
             if value.dtype != self.dtype:
                 raise TypeError(
-                    f"{self._label} has dtype {self.dtype}, but its gradient {value.dtype}"
+                    f"{self.label} has dtype {self.dtype}, but its gradient {value.dtype}"
                 )
         self._grad = value
 
@@ -92,14 +98,31 @@ class Parameter:
         return self._data.dtype
 
     @property
-    def _label(self) -> str:
+    def label(self) -> str:
+        """What errors call it."""
         return "a parameter" if self.name is None else f"parameter {self.name!r}"
+
+    # For the engine, which knows whether anybody else has the array.
+
+    @property
+    def own_array(self) -> jax.Array:
+        """The current value, for reading within the library."""
+        return self._data
+
+    @property
+    def owned(self) -> bool:
+        """Whether a step made the array and nobody has been given it since: it may be donated."""
+        return self._owned
+
+    def replace(self, made: jax.Array) -> None:
+        """Take over an array that a step has made."""
+        self._data, self._owned = made, True
 
     def __repr__(self) -> str:
         name = "" if self.name is None else f"{self.name!r}, "
-        return f"Parameter({name}{self._data!r})"
+        return f"Parameter({name}{self.data!r})"
 
 
-def _own(value: Any) -> jax.Array:
-    """An immutable array: numpy memory, which its owner may change, is copied."""
+def immutable(value: Any) -> jax.Array:
+    """Return an array of JAX: numpy memory, which its owner may change, is copied."""
     return value if isinstance(value, jax.Array) else jnp.array(value)

@@ -76,7 +76,7 @@ def skeleton_of(tree: Any, differentiated: Sequence[Parameter]) -> tuple[Skeleto
             sources.append(Differentiated(position[leaf]))
         elif isinstance(leaf, Parameter | jax.Array | np.ndarray):
             sources.append(Given(len(given)))
-            given.append(leaf.data if isinstance(leaf, Parameter) else leaf)
+            given.append(leaf.own_array if isinstance(leaf, Parameter) else leaf)
         else:
             sources.append(Static(leaf))
     return Skeleton(treedef, tuple(sources)), given

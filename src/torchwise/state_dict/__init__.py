@@ -1,1 +1,1 @@
-"""Chains and their states as torch's state dicts, and parameters as those of models."""
+"""torch's state dicts, from and to the state of a chain."""

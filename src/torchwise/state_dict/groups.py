@@ -1,110 +1,146 @@
-"""A chain as a group of torch's state dict, and back, for every optimizer alike."""
+"""A rule as a group of torch's state dict, and back, for every optimizer alike."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
-from torchwise.optimizers.group_format import GroupFormat
-from torchwise.optimizers.group_formats import GROUP_FORMATS
-from torchwise.state_dict.leaves import any_array
-from torchwise.transforms.chain import Chain, scalars_at
-from torchwise.transforms.learning_rate import ScaleByLearningRate, ScaleBySchedule
-from torchwise.transforms.transform import Transform
+from torchwise.numbers import is_array
+from torchwise.rule import Rule
+from torchwise.rules import RULES
+from torchwise.rules.scale_by_learning_rate import ScaleByLearningRate
+from torchwise.state_dict.arrays import any_array
+from torchwise.transformation import Chain
 
-SUPPORTED = ", ".join(group_format.name for group_format in GROUP_FORMATS)
+SUPPORTED = ", ".join(rule.name for rule in RULES)
 
 
-def format_of(group: Mapping[str, Any]) -> GroupFormat:
-    """Return the optimizer that a saved group belongs to, by its keys.
+def rule_type(
+    group: Mapping[str, Any], state_keys: Collection[str] = (), optimizer: str | None = None
+) -> type[Rule]:
+    """Return the optimizer that a saved group belongs to.
+
+    Args:
+        group: its keys are compared with those that torch's optimizers write, and wrote in older
+            versions. Keys that no optimizer has, as schedulers add them, are left out.
+        state_keys: of the state of its parameters; they decide where keys alone do not.
+        optimizer: torch's name, for a dict that fits several.
 
     Raises:
-        ValueError: if it is none that is known.
+        ValueError: if it is none that is known, or may be more than one.
     """
-    for group_format in GROUP_FORMATS:
-        if all(key in group for key in group_format.required):
-            return group_format
+    known = {key for rule in RULES for key in rule.group_keys}
+    given = group.keys() & known
+    fitting = [rule for rule in RULES if _required(rule) <= given <= {*rule.group_keys}]
+    exact = [rule for rule in fitting if given == {*rule.group_keys}]
+    found = exact if len(exact) == 1 else fitting
+    if len(found) > 1:
+        found = [rule for rule in found if {*state_keys} <= {"step", *rule.State._fields}]
+    if optimizer is not None:
+        found = [rule for rule in fitting if rule.name == optimizer]
+    if len(found) == 1:
+        return found[0]
     keys = ", ".join(repr(key) for key in group if key not in ("params", "param_names"))
+    if found:
+        names = ", ".join(rule.name for rule in found)
+        raise ValueError(f"the keys {keys} may be those of {names}: pass optimizer=")
+    if optimizer is not None:
+        raise ValueError(f"{optimizer} does not have the keys {keys}; supported are {SUPPORTED}")
     raise ValueError(f"no optimizer has the keys {keys}; supported are {SUPPORTED}")
 
 
 def name_of(group: Mapping[str, Any]) -> str:
     """Return what torch calls the optimizer of a saved group, or that it is unknown."""
     try:
-        return format_of(group).name
+        return rule_type(group).name
     except ValueError:
         return "unknown optimizer"
 
 
-def chain_of(group: Mapping[str, Any]) -> tuple[Chain, dict[str, Any]]:
-    """Return the chain of a saved group, and the group without its parameters, completed.
+def completed(rule: type[Rule], group: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a saved group without its parameters, with the keys that older versions lack."""
+    options = {key: value for key, value in group.items() if key != "params"}
+    return options | {key: v for key, v in rule.added_later.items() if key not in options}
+
+
+def rule_of(rule: type[Rule], options: Mapping[str, Any]) -> Rule:
+    """Return the rule with the hyperparameters of a group.
 
     Raises:
         ValueError: as torch does, for invalid hyperparameters.
         TypeError: for values that are none.
     """
-    group_format = format_of(group)
-    options = {key: value for key, value in group.items() if key != "params"}
-    options |= {key: value for key, value in group_format.added_later.items() if key not in options}
-    numbers = {
-        key: _number(value) for key, value in options.items() if key in group_format.defaults
-    }
-    group_format.check(**numbers)
-    return group_format.build(**numbers), options
+    made = rule(**{key: plain(options[key]) for key in rule.group_keys})
+    made.check()
+    return made
 
 
-def group_of(
-    chain: Chain, options: Mapping[str, Any] | None, step: int
-) -> tuple[GroupFormat, dict[str, Any]]:
-    """Return the optimizer that a chain is, and its group without parameters.
+def torch_rule(chain: Chain) -> tuple[Rule, int]:
+    """Return torch's optimizer that a chain is, and where its parts begin.
 
-    Args:
-        chain: a chain whose hyperparameters are known, not traced.
-        options: the group that it was made from; what the chain does not contradict stays as it is.
-        step: how many gradients the parameters have seen; a schedule's next rate is written.
+    Blocks in front that torch does not have are left out. Blocks that torch has must be part of
+    the optimizer, since torch would not do twice what they do.
 
     Raises:
         ValueError: if torch has no such optimizer.
     """
-    transforms = tuple(_with_number(transform, step) for transform in chain.transforms)
-    said: dict[str, Any] = {}
-    for transform in transforms:
-        said |= {**transform.implies, **_fields(transform)}
-    for group_format in GROUP_FORMATS:
-        group = dict(group_format.defaults if options is None else options)
-        group |= {key: _number(v) for key, v in said.items() if _differs(group.get(key), v)}
-        if said.keys() <= group_format.defaults.keys() <= group.keys():
-            numbers = {key: _number(group[key]) for key in group_format.defaults}
-            rebuilt = group_format.build(**{**numbers, **said})
-            if jax.tree.structure(rebuilt.transforms) == jax.tree.structure(transforms):
-                return group_format, group
-    raise ValueError(f"to_state_dict(): {chain!r} is none of torch's optimizers: {SUPPORTED}")
+    rule, blocks = chain.rule, list(chain.transforms[:-1])
+    own: list[Any] = []
+    if isinstance(rule, ScaleByLearningRate):
+        while blocks and blocks[-1].in_torch:
+            own.insert(0, blocks.pop())
+        rule = _named(own, rule)
+    if rule is None or not rule.name or any(block.in_torch for block in blocks):
+        raise ValueError(f"to_state_dict(): {chain!r} is none of torch's optimizers: {SUPPORTED}")
+    return rule, len(blocks)
 
 
-def _with_number(transform: Transform, step: int) -> Transform:
-    if not isinstance(transform, ScaleBySchedule):
-        return transform
-    undecayed = dataclasses.replace(transform, lr_decay=None)
-    (negated,) = scalars_at((undecayed,), jnp.asarray(step + 1, jnp.int32))
-    return ScaleByLearningRate(-float(negated), transform.lr_decay)
+def group_of(rule: Rule, options: Mapping[str, Any] | None, step: int) -> dict[str, Any]:
+    """Return the group of a rule, without its parameters.
+
+    Args:
+        rule: one whose hyperparameters are known, not traced.
+        options: the group that it was made from; what the rule does not contradict stays as it is.
+        step: how many gradients there have been; a schedule's next value is written.
+    """
+    values = {key: _at(getattr(rule, key), step) for key in rule.group_keys}
+    if options is None:
+        return values
+    return dict(options) | {
+        key: value for key, value in values.items() if bool(plain(options[key]) != value)
+    }
 
 
-def _fields(transform: Any) -> dict[str, Any]:
-    """Return a transform's hyperparameters; their names are torch's keys, and None is no term."""
-    fields = {field.name: getattr(transform, field.name) for field in dataclasses.fields(transform)}
-    return {name: value for name, value in fields.items() if value is not None}
-
-
-def _number(value: Any) -> Any:
-    """Return a one-element array of any library as a number, all else as it is."""
-    if isinstance(value, np.ndarray | jax.Array) or hasattr(value, "__array__"):
+def plain(value: Any) -> Any:
+    """Return a one-element array of any library as a number, everything else as it is."""
+    if is_array(value) or hasattr(value, "__array__"):
         array = any_array(value)
         return array.item() if array.size == 1 else array
     return value
 
 
-def _differs(saved: Any, said: Any) -> bool:
-    return bool(_number(saved) != _number(said))
+def _at(value: Any, step: int) -> Any:
+    if not callable(value):
+        return plain(value)
+    with jax.enable_x64(True):
+        return float(value(jnp.asarray(step, jnp.int32)))
+
+
+def _required(rule: type[Rule]) -> set[str]:
+    return {*rule.group_keys} - {*rule.added_later}
+
+
+def _named(blocks: list[Any], rule: ScaleByLearningRate) -> Rule | None:
+    """Return the optimizer of torch that consists of these blocks and a learning rate."""
+    parts = (*blocks, rule)
+    values = {name: getattr(part, name) for part in parts for name in part.in_torch}
+    said = {name: value for name, value in values.items() if is_array(value) or value != 0}
+    for candidate in RULES:
+        fields = {field.name for field in dataclasses.fields(candidate)}
+        if said.keys() <= fields:
+            made = candidate(**{key: value for key, value in values.items() if key in fields})
+            if jax.tree.structure(made.parts()) == jax.tree.structure(parts):
+                return made
+    return None

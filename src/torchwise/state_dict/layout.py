@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from torchwise.transforms.trees import has_names, path_name
+from torchwise.trees import has_names, path_name
 
 Axes = tuple[int | None, ...]
 

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from torchwise.state_dict.layout import Layout, is_ignored
-from torchwise.state_dict.leaves import adopted, any_array
+from torchwise.state_dict.arrays import adopted, any_array
 from torchwise.state_dict.matching import match_names
 
 

@@ -1,6 +1,5 @@
 """The state of an optimizer: from torch's dict, and to it."""
 
-import functools
 import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -8,18 +7,21 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from torchwise.state_dict.groups import chain_of, group_of
-from torchwise.state_dict.layout import Layout, Place
-from torchwise.state_dict.leaves import chain_state, entries_of, load_entry, shapes_of
-from torchwise.state_dict.matching import match_ids, match_names
-from torchwise.transforms.chain import Chain, ChainState
-from torchwise.transforms.param_groups import (
+from torchwise.param_groups import (
     ParamGroups,
     chain_states,
     group_leaves,
     with_chain_states,
 )
-from torchwise.transforms.trees import difference
+from torchwise.rule import Rule
+from torchwise.state_dict.chain_state import chain_state, entries_of, rule_chain, steps_of
+from torchwise.state_dict.containers import chain_within, state_within
+from torchwise.state_dict.entry import Target, load_state
+from torchwise.state_dict.groups import completed, group_of, rule_of, rule_type, torch_rule
+from torchwise.state_dict.layout import Layout, Place
+from torchwise.state_dict.matching import match_ids, match_names
+from torchwise.transformation import Chain
+from torchwise.trees import difference
 
 
 def from_state_dict(
@@ -28,6 +30,8 @@ def from_state_dict(
     *,
     names: Sequence[str] | None = None,
     layout: Layout = Layout(),  # noqa: B008 (immutable)
+    optimizer: str | None = None,
+    per_parameter_steps: bool = False,
 ) -> tuple[ParamGroups, Any]:
     """Return the transform and the state that the dict of a torch optimizer means for a tree.
 
@@ -47,9 +51,12 @@ def from_state_dict(
         names: torch's names in the order of the ids, for a dict without them: those of
             `model.named_parameters()`, or the keys of a model's state dict without its buffers.
         layout: how names and axes differ.
+        optimizer: torch's name of the optimizer, as "SGD", where the keys of the dict do not tell.
+        per_parameter_steps: count the gradients of every parameter by itself, as for `chain`; it
+            is so in any case where the saved counts differ.
 
     Returns:
-        A transform with one chain a group (its `chains`), and its state: what `init` would return
+        A transform with one chain per group (its `chains`), and its state: what `init` would return
         had it seen all the gradients that torch has.
 
     Raises:
@@ -67,17 +74,26 @@ def from_state_dict(
     saved, groups = _parts(state_dict)
     places = layout.places(params)
     members, problems = match_ids(groups, places, names)
-    chains, options, invalid = _chains(groups)
+    rules, options, invalid = _rules(saved, groups, optimizer)
     _refuse(problems + invalid)
-    owners = {
-        identity: (leaf, chain)
-        for group, leaves, chain in zip(groups, members, chains)
+    leaf_of = {
+        identity: leaf
+        for group, leaves in zip(groups, members)
         for identity, leaf in zip(group["params"], leaves)
     }
-    held, problems = _entries(saved, owners, places)
+    targets = {
+        identity: _target(identity, places[leaf_of[identity]], rule)
+        for group, rule in zip(groups, rules)
+        for identity in group["params"]
+    }
+    loaded, problems = load_state(saved, targets)
     _refuse(problems)
-    entries = [leaf for leaf, entry in held.items() if entry]
-    grouping = group_leaves(params, members, options, entries)
+    held = {leaf_of[identity]: entry for identity, entry in loaded.items()}
+    chains = [
+        rule_chain(rule, [held.get(leaf) for leaf in leaves], per_parameter_steps)
+        for rule, leaves in zip(rules, members)
+    ]
+    grouping = group_leaves(params, members, options, [leaf for leaf in held if held[leaf]])
     transform = ParamGroups(chains, grouping)
     return transform, _state(transform, params, held)
 
@@ -92,6 +108,8 @@ def to_state_dict(
 ) -> dict[str, Any]:
     """Return the dict that a torch optimizer in this state would return; torch can load it.
 
+    A block in front of the optimizer that torch does not have, as `clip_by_norm`, is left out.
+
     A parameter without a gradient has no entry where torch would have none. If the chain does not
     count gradients (SGD without dampening), that is one whose buffer is -0.0 throughout, unless the
     loaded dict had it; torch's next step is the same with it and without. The lr of a schedule is
@@ -99,7 +117,8 @@ def to_state_dict(
     is a 0-d float32 array; `checkpoint.save` writes them as tensors.
 
     Args:
-        transform: `sgd(...)`, `adagrad(...)`, a chain of the same blocks in the same order, or what
+        transform: a chain that ends in one of torch's optimizers, as `sgd(...)`, or consists of the
+            same blocks in the same order; a transformation of optax around one; or what
             `from_state_dict` returned, which gives its groups back with all their keys.
         state: its state.
         params: the parameters.
@@ -115,19 +134,16 @@ def to_state_dict(
     Examples:
         >>> import jax.numpy as jnp, torchwise
         >>> transform, params = torchwise.sgd(lr=0.1, momentum=0.9), {"w": jnp.ones(2)}
-        >>> updates, state = transform.update(params, transform.init(params), params)
+        >>> params, state = transform.step(params, transform.init(params), params)
         >>> state_dict = torchwise.to_state_dict(transform, state, params)
         >>> state_dict["state"], state_dict["param_groups"][0]["param_names"]
         ({0: {'momentum_buffer': Array([1., 1.], dtype=float32)}}, ['w'])
     """
     places = layout.places(params)
-    if isinstance(transform, Chain):
+    if not isinstance(transform, ParamGroups):
+        if not isinstance(transform, Chain):
+            transform, state = chain_within(transform), state_within(state)
         transform = ParamGroups([transform], group_leaves(params, [range(len(places))]))
-    elif not isinstance(transform, ParamGroups):
-        raise TypeError(
-            "to_state_dict() needs a torchwise chain or what from_state_dict() returned, but got "
-            f"{type(transform).__name__}"
-        )
     problem = difference(state, jax.eval_shape(transform.init, params))
     if problem:
         raise ValueError(f"to_state_dict(): the state is not that of these parameters: {problem}")
@@ -137,19 +153,20 @@ def to_state_dict(
     leaves = list(map(jnp.asarray, jax.tree.leaves(params)))
     groups, written = [], {}
     for chain, inner, members, options in zip(transform.chains, states, order, grouping.options):
-        group_format, group = group_of(chain, options, _steps(inner))
-        group = _named(group, options, [places[leaf].name for leaf in members])
+        rule, start = torch_rule(chain)
+        group = group_of(rule, options, max(steps_of(inner, 1), default=0))
+        group = _with_names(group, options, [places[leaf].name for leaf in members])
         groups.append({**group, "params": [ids[leaf] for leaf in members]})
         ascending = sorted(members)  # the order of the leaves in the trees of a chain's state
-        found = entries_of(chain, inner, [leaves[leaf] for leaf in ascending])
+        found = entries_of(rule, start, inner, [leaves[leaf] for leaf in ascending])
         for leaf, (entry, started) in zip(ascending, found):
             if started is None:
-                started = leaf in grouping.entries
-            if entry and (started or group_format.starts_with_state):
+                started = leaf in grouping.saved
+            if entry and (started or rule.starts_with_state):
                 written[leaf] = _with_torchs_axes(entry, places[leaf])
     # Entries stand in the order of the loaded dict, new ones behind them by id.
     by_id = sorted(written, key=ids.__getitem__)
-    first = [leaf for leaf in grouping.entries if leaf in written]
+    first = [leaf for leaf in grouping.saved if leaf in written]
     entries = {ids[leaf]: written[leaf] for leaf in [*first, *by_id]}
     return {"state": entries, "param_groups": groups}
 
@@ -170,37 +187,25 @@ def _refuse(problems: Sequence[str]) -> None:
         raise ValueError(f"from_state_dict(): the state dict does not fit:\n  {listed}")
 
 
-def _chains(
-    groups: Sequence[Mapping[str, Any]],
-) -> tuple[list[Chain], list[dict[str, Any]], list[str]]:
-    """Return the chain and the options of each group, and what is wrong with the groups."""
-    made, problems = [], []
+def _rules(
+    saved: Mapping[Any, Any], groups: Sequence[Mapping[str, Any]], optimizer: str | None
+) -> tuple[list[Rule], list[dict[str, Any]], list[str]]:
+    """Return the rule and the options of each group, and what is wrong with the groups."""
+    rules, options, problems = [], [], []
     for index, group in enumerate(groups):
         try:
-            made.append(chain_of(group))
+            ids = group["params"]
+            state_keys = {key for identity in ids for key in saved.get(identity, ())}
+            found = rule_type(group, state_keys, optimizer)
+            options.append(completed(found, group))
+            rules.append(rule_of(found, options[-1]))
         except (TypeError, ValueError) as error:
             problems.append(f"group {index}: {error}")
-    return [chain for chain, _ in made], [options for _, options in made], problems
+    return rules, options, problems
 
 
-def _entries(
-    saved: Mapping[Any, Any], owners: Mapping[Any, tuple[int, Chain]], places: Sequence[Place]
-) -> tuple[dict[int, dict[str, Any]], list[str]]:
-    """Return the entries by leaf, in the order in which they are saved, and what is wrong."""
-    held: dict[int, dict[str, Any]] = {}
-    problems = []
-    known_state = functools.cache(shapes_of)
-    for identity, entry in saved.items():
-        if identity not in owners:
-            problems.append(f"state of {identity!r}, which no group has")
-            continue
-        leaf, chain = owners[identity]
-        place = places[leaf]
-        label = f"parameter {identity} ({place.name or place.path})"
-        known = known_state(chain.transforms, place.shape, place.dtype)
-        held[leaf], wrong = load_entry(label, entry, known, place)
-        problems += wrong
-    return held, problems
+def _target(identity: Any, place: Place, rule: Rule) -> Target:
+    return Target(f"parameter {identity} ({place.name or place.path})", place, rule)
 
 
 def _state(transform: ParamGroups, params: Any, held: Mapping[int, Mapping[str, Any]]) -> Any:
@@ -230,12 +235,7 @@ def _ordered(
     return [sorted(group, key=rank.__getitem__) for group in members]
 
 
-def _steps(state: ChainState) -> int:
-    """Return how many gradients the parameter has seen that has seen most."""
-    return max(map(int, jax.tree.leaves(state.step)), default=0)
-
-
-def _named(
+def _with_names(
     group: dict[str, Any], options: Mapping[str, Any] | None, names: Sequence[str]
 ) -> dict[str, Any]:
     """Return the group with names if it had some, or if it is new and the tree has some."""

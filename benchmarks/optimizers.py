@@ -1,0 +1,44 @@
+"""The optimizers that are measured, and how many bytes each has to move."""
+
+from typing import Any, NamedTuple
+
+
+class Case(NamedTuple):
+    """An optimizer with its hyperparameters, under torch's names.
+
+    Attributes:
+        name: in tables.
+        algorithm: "sgd", "adagrad" or "rmsprop".
+        hyperparameters: those that are not torch's defaults.
+        states: how many arrays of the parameters' size the state has.
+    """
+
+    name: str
+    algorithm: str
+    hyperparameters: dict[str, Any]
+    states: int
+
+    def bytes_moved(self, elements: int, itemsize: int = 4) -> int:
+        """Return the least traffic with memory of one step.
+
+        Parameters and gradients are read, parameters written, and each state is read and written.
+        """
+        return (3 + 2 * self.states) * elements * itemsize
+
+
+_LR = {"lr": 1e-3}
+_MOMENTUM = {**_LR, "momentum": 0.9}
+_DECAY = {"weight_decay": 1e-4}
+
+CASES = [
+    Case("sgd", "sgd", _LR, 0),
+    Case("sgd momentum", "sgd", _MOMENTUM, 1),
+    Case("sgd momentum decay", "sgd", {**_MOMENTUM, **_DECAY}, 1),
+    Case("sgd nesterov decay", "sgd", {**_MOMENTUM, **_DECAY, "nesterov": True}, 1),
+    Case("sgd dampening decay", "sgd", {**_MOMENTUM, **_DECAY, "dampening": 0.1}, 1),
+    Case("adagrad", "adagrad", _LR, 1),
+    Case("adagrad decay", "adagrad", {**_LR, **_DECAY}, 1),
+    Case("rmsprop", "rmsprop", _LR, 1),
+    Case("rmsprop decay", "rmsprop", {**_LR, **_DECAY}, 1),
+    Case("rmsprop centered momentum", "rmsprop", {**_MOMENTUM, "centered": True}, 3),
+]

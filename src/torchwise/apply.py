@@ -1,0 +1,184 @@
+"""How a chain runs on leaves: the one place where platforms differ.
+
+Two things leave a step: new states and new parameters. XLA fuses both into one kernel per parameter
+on GPU and TPU. On CPU a fusion has one output, and what both need (the decayed gradient) would
+become a temporary as large as the parameter. There the moves are computed in a second pass, from
+new states behind a fence that keeps XLA from merging the two.
+
+With `XLA_FLAGS=--xla_backend_extra_options=xla_cpu_use_multi_output_fusion=true` a fusion has
+several outputs on CPU, too, if they are siblings: computed from the same inputs and not one from
+the other. Then the second pass starts from the old states.
+"""
+
+import os
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from jax import lax
+from jax.core import Tracer
+
+from torchwise.numbers import double
+from torchwise.rounding import evaluated, full_like, pinned
+from torchwise.rule import Block, Rule, Transform
+
+Parts = tuple[Transform, ...]
+
+
+class Leaf(NamedTuple):
+    """One parameter with all that its step needs: one state and one `numbers` per part."""
+
+    parts: Parts
+    grad: jax.Array
+    param: jax.Array
+    states: tuple[Any, ...]
+    numbers: tuple[Any, ...]
+
+
+def numbers_at(parts: Parts, step: Any) -> tuple[Any, ...]:
+    """Return each part's numbers at a step, in double precision also where they are traced.
+
+    Hyperparameters that are schedules are called with the number of steps before this one.
+    """
+    with jax.enable_x64(True):
+        wide = jax.tree.map(double, parts)
+        return tuple(_at(part, step).numbers(step if part.counts else None) for part in wide)
+
+
+def counts(parts: Parts) -> bool:
+    """Whether a chain of these parts depends on the step."""
+    return any(part.counts or schedules(part) for part in parts)
+
+
+def schedules(part: Transform) -> dict[str, Callable[[Any], Any]]:
+    """Return the hyperparameters of a part that are functions of the count, by name."""
+    return {name: value for name, value in vars(part).items() if callable(value)}
+
+
+def _at(part: Transform, step: Any) -> Transform:
+    found = schedules(part)
+    return part.replaced(**{name: double(f(step - 1)) for name, f in found.items()}) if found else part
+
+
+def step_leaves(leaves: Sequence[Leaf]) -> list[tuple[jax.Array, tuple[Any, ...]]]:
+    """Return the new parameter and the new states of each leaf."""
+    return _for_each(_step, leaves)
+
+
+def update_leaves(leaves: Sequence[Leaf]) -> list[tuple[jax.Array, tuple[Any, ...]]]:
+    """Return the increment and the new states of each leaf; of mere blocks, what they pass on."""
+    return _for_each(_update, leaves)
+
+
+def _for_each(function: Callable[..., Any], leaves: Sequence[Leaf]) -> list[Any]:
+    """Evaluate every leaf, under jit in a function that leaves of one shape share.
+
+    Models repeat their layers: a shape is traced and lowered once. The shared function lives as
+    long as this call, so that a new `jax.jit` around it traces anew. Numbers are constants in it
+    and arrays its arguments.
+    """
+    if not any(isinstance(value, Tracer) for value in jax.tree.leaves(list(leaves))):
+        return [function(leaf) for leaf in leaves]
+    shared: dict[Any, Callable[..., Any]] = {}
+    results = []
+    for leaf in leaves:
+        values, treedef = jax.tree.flatten(leaf)
+        arrays = [value for value in values if _is_array(value)]
+        constants = [None if _is_array(value) else value for value in values]
+        # repr tells 0.0 from -0.0 and 1 from 1.0, which are equal.
+        key = treedef, repr(constants)
+        if key not in shared:
+            shared[key] = jax.jit(_bound(function, treedef, constants))
+        results.append(shared[key](arrays))
+    return results
+
+
+def _bound(function: Callable[..., Any], treedef: Any, constants: list[Any]) -> Callable[..., Any]:
+    def call(arrays: list[Any]) -> Any:
+        rest = iter(arrays)
+        values = [next(rest) if constant is None else constant for constant in constants]
+        return function(treedef.unflatten(values))
+
+    return call
+
+
+def _is_array(value: Any) -> bool:
+    return isinstance(value, jax.Array | np.ndarray)
+
+
+def _step(leaf: Leaf) -> tuple[jax.Array, tuple[Any, ...]]:
+    states, second = _two_passes(leaf)
+    # The parameter may be a product made in the same program, too.
+    return _move(second, pinned(second.param)), states
+
+
+def _update(leaf: Leaf) -> tuple[jax.Array, tuple[Any, ...]]:
+    states, second = _two_passes(leaf)
+    rule = leaf.parts[-1] if leaf.parts else None
+    if not isinstance(rule, Rule):
+        return evaluated(_direct(second)), states
+    if rule.adds:
+        return _move(second, full_like(second.param, -0.0)), states
+    return _move(second, pinned(second.param)) - second.param, states
+
+
+def _two_passes(leaf: Leaf) -> tuple[tuple[Any, ...], Leaf]:
+    """Return the new states, and the leaf from which the second pass starts."""
+    first = _pinned(leaf)
+    states = _accumulate(first)
+    siblings = _fuses_several_outputs_on_cpu()
+    second = leaf if siblings else leaf._replace(states=states)
+    grad, param, held = _fence((second.grad, second.param, second.states))
+    second = _pinned(leaf._replace(grad=grad, param=param, states=held))
+    return states, second._replace(states=_accumulate(second)) if siblings else second
+
+
+def _pinned(leaf: Leaf) -> Leaf:
+    """Keep apart what has produced the gradient from what is done to it.
+
+    Where a clip coefficient or a loss scale is in the same program, XLA would merge that product
+    into the first sum, and the gradient would never be rounded.
+    """
+    return leaf._replace(grad=pinned(leaf.grad, leaf.param))
+
+
+def _accumulate(leaf: Leaf) -> tuple[Any, ...]:
+    """Advance the states in order. The last direction is dead code, which XLA removes."""
+    grad: Any = leaf.grad
+    new = []
+    for part, state, n in zip(leaf.parts, leaf.states, leaf.numbers):
+        new.append(part.accumulate(_input(part, grad), state, leaf.param, n))
+        if isinstance(part, Block):
+            grad = part.direction(evaluated(grad), new[-1], leaf.param, n)
+    return tuple(new)
+
+
+def _direct(leaf: Leaf) -> Any:
+    """Follow the directions in order, off states that have advanced already."""
+    grad: Any = leaf.grad
+    for part, state, n in zip(leaf.parts, leaf.states, leaf.numbers):
+        if isinstance(part, Block):
+            grad = part.direction(evaluated(grad), state, leaf.param, n)
+    return grad
+
+
+def _move(leaf: Leaf, base: jax.Array) -> jax.Array:
+    rule = leaf.parts[-1]
+    assert isinstance(rule, Rule)
+    grad = _input(rule, _direct(leaf))
+    return rule.move(base, grad, leaf.states[-1], leaf.param, leaf.numbers[-1])
+
+
+def _input(part: Transform, grad: Any) -> Any:
+    return grad if isinstance(part, Rule) and part.divides else evaluated(grad)
+
+
+def _fuses_several_outputs_on_cpu() -> bool:
+    """Whether the user has switched on XLA's fusion of several outputs for CPU."""
+    return "xla_cpu_use_multi_output_fusion=true" in os.environ.get("XLA_FLAGS", "")
+
+
+def _fence(tree: Any) -> Any:
+    """On CPU, keep XLA from merging what comes before with what comes after; elsewhere, nothing."""
+    return lax.platform_dependent(tree, cpu=lax.optimization_barrier, default=lambda tree: tree)

@@ -1,0 +1,99 @@
+"""Hyperparameters as fields: declaring them makes a frozen dataclass and a pytree."""
+
+import abc
+import dataclasses
+import functools
+from collections.abc import Sequence
+from typing import Any, Self, dataclass_transform
+
+import jax
+
+from torchwise.numbers import is_array
+
+_TERM = "term"
+
+
+def term(*, default: Any = dataclasses.MISSING) -> Any:
+    """A hyperparameter whose term is left out of the program where it is the number zero.
+
+    An array is data, also when it happens to be zero: it may be another number at the next call.
+    """
+    return dataclasses.field(default=default, metadata={_TERM: True})
+
+
+def _structure(fields: "Fields") -> dict[str, Any]:
+    """Return the fields that are structure; decided once, by the values given at first."""
+    found = vars(fields).get("_structure")
+    if found is None:
+        found = {
+            field.name: value
+            for field in dataclasses.fields(fields)
+            if _is_structure(value := getattr(fields, field.name), _TERM in field.metadata)
+        }
+        vars(fields)["_structure"] = found
+    return found
+
+
+def _is_structure(value: Any, is_term: bool) -> bool:
+    if isinstance(value, bool | str) or value is None:
+        return True
+    if is_term and not is_array(value) and isinstance(value, int | float):
+        return value == 0
+    return callable(value) and jax.tree_util.all_leaves([value])
+
+
+def _flatten(fields: "Fields") -> tuple[tuple[Any, ...], Any]:
+    fixed = _structure(fields)
+    names = [name for name in _field_names(type(fields)) if name not in fixed]
+    # With the class: JAX takes dataclasses with fields alike for one structure.
+    return tuple(getattr(fields, name) for name in names), (type(fields), tuple(fixed.items()))
+
+
+def _flatten_with_keys(fields: "Fields") -> tuple[tuple[tuple[Any, Any], ...], Any]:
+    children, structure = _flatten(fields)
+    fixed = dict(structure[1])
+    names = (name for name in _field_names(type(fields)) if name not in fixed)
+    keys = map(jax.tree_util.GetAttrKey, names)
+    return tuple(zip(keys, children)), structure
+
+
+def _unflatten(cls: type["Fields"], structure: Any, children: Sequence[Any]) -> "Fields":
+    fixed = dict(structure[1])
+    fields = object.__new__(cls)
+    names = (name for name in _field_names(cls) if name not in fixed)
+    vars(fields).update(zip(names, children), _structure=fixed, **fixed)
+    return fields
+
+
+@functools.cache
+def _field_names(cls: type["Fields"]) -> tuple[str, ...]:
+    return tuple(field.name for field in dataclasses.fields(cls))
+
+
+@dataclass_transform(frozen_default=True, field_specifiers=(dataclasses.field, term))
+class Fields(abc.ABC):
+    """The base of what has hyperparameters.
+
+    A subclass is a frozen dataclass and a pytree: it declares its hyperparameters as annotated
+    fields. Numbers, arrays and nested pytrees are data; booleans, None, strings, functions and the
+    zeros of a `term` are structure.
+    """
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        dataclasses.dataclass(frozen=True)(cls)
+        jax.tree_util.register_pytree_with_keys(
+            cls, _flatten_with_keys, functools.partial(_unflatten, cls), _flatten
+        )
+
+    def has(self, name: str) -> bool:
+        """Whether a `term` is part of the program."""
+        fixed = _structure(self)
+        return name not in fixed or callable(fixed[name])
+
+    def replaced(self, **fields: Any) -> Self:
+        """Return a copy with other data in these fields, and with the same structure."""
+        fixed = {name: value for name, value in _structure(self).items() if name not in fields}
+        copy = object.__new__(type(self))
+        vars(copy).update({**vars(self), **fields, "_structure": fixed})
+        return copy

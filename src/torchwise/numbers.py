@@ -1,0 +1,54 @@
+"""Hyperparameters as numbers: double precision, and checks where they enter."""
+
+from collections.abc import Callable
+from typing import Any, TypeAlias
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.core import Tracer
+
+Scalar: TypeAlias = float | int | np.number | np.ndarray | jax.Array
+Schedule: TypeAlias = Callable[[Any], Any]
+
+
+def is_array(value: Any) -> bool:
+    """Whether a hyperparameter is an array, which is data and may be another at the next call."""
+    return isinstance(value, jax.Array | np.ndarray)
+
+
+def double(value: Any) -> Any:
+    """Return a one-element array as 0-d float64 (where 64-bit types are on), a number as float.
+
+    A count below zero becomes NaN. No count is negative, but XLA must not know that: it would
+    remove a selection that `pinned` relies on.
+    """
+    if not is_array(value):
+        return float(value)
+    if value.size != 1:
+        return value
+    wide = jnp.reshape(value, ()).astype(jnp.float64)
+    return jnp.where(wide < 0, jnp.nan, wide) if jnp.issubdtype(value.dtype, jnp.integer) else wide
+
+
+def number(value: Any) -> Any:
+    """Return a one-element array as a Python number, everything else as it is."""
+    return value.item() if is_array(value) and value.size == 1 else value
+
+
+def refuse(condition: Any, message: str) -> None:
+    """Raise a ValueError if the condition is known to be true; a traced one is not known."""
+    if not isinstance(condition, Tracer) and bool(condition):
+        raise ValueError(message)
+
+
+def require(condition: Any, message: str) -> None:
+    """Raise a ValueError if the condition is known to be false, as comparisons with NaN are."""
+    if not isinstance(condition, Tracer) and not bool(condition):
+        raise ValueError(message)
+
+
+def check_single(lr: Any) -> None:
+    """Raise a ValueError for a learning rate that is an array of more than one element."""
+    if is_array(lr):
+        require(lr.size == 1, "Tensor lr must be 1-element")

@@ -1,0 +1,53 @@
+"""torch's optimizers: each is its rule behind torch's signature."""
+
+import functools
+import inspect
+from collections.abc import Callable
+from typing import Any, Concatenate, ParamSpec
+
+from torchwise import rules
+from torchwise.optim.optimizer import Optimizer
+from torchwise.rule import Rule
+
+P = ParamSpec("P")
+Constructor = Callable[Concatenate[Any, Any, P], None]
+
+
+def signature_of(rule: Callable[P, Rule]) -> Callable[[Callable[..., None]], Constructor[P]]:
+    """Give a constructor the signature of a rule, behind `self` and `params`."""
+
+    def decorate(constructor: Callable[..., None]) -> Constructor[P]:
+        @functools.wraps(constructor)
+        def wrapper(self: Any, params: Any, *args: P.args, **kwargs: P.kwargs) -> None:
+            constructor(self, params, *args, **kwargs)
+
+        in_front = list(inspect.signature(constructor).parameters.values())[:2]
+        own = inspect.signature(rule).parameters.values()
+        vars(wrapper)["__signature__"] = inspect.Signature([*in_front, *own])
+        return wrapper
+
+    return decorate
+
+
+class SGD(Optimizer):
+    rule = rules.SGD
+
+    @signature_of(rules.SGD)
+    def __init__(self, params: Any, *values: Any, **hyperparameters: Any) -> None:
+        super().__init__(params, *values, **hyperparameters)
+
+
+class Adagrad(Optimizer):
+    rule = rules.Adagrad
+
+    @signature_of(rules.Adagrad)
+    def __init__(self, params: Any, *values: Any, **hyperparameters: Any) -> None:
+        super().__init__(params, *values, **hyperparameters)
+
+
+class RMSprop(Optimizer):
+    rule = rules.RMSprop
+
+    @signature_of(rules.RMSprop)
+    def __init__(self, params: Any, *values: Any, **hyperparameters: Any) -> None:
+        super().__init__(params, *values, **hyperparameters)

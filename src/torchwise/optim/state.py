@@ -1,0 +1,77 @@
+"""The state of an optimizer as users see it: torch's keys, parameter by parameter."""
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, MutableMapping
+from typing import Any
+
+from torchwise.optim.parameter import Parameter
+from torchwise.optim.transaction import settle
+
+
+class ParameterState(MutableMapping[str, Any]):
+    """One parameter's arrays under torch's keys.
+
+    Whoever reads an array may keep it, so that no step may donate it any more; a step makes new
+    ones.
+
+    Args:
+        values: by key.
+    """
+
+    __slots__ = ("_owned", "_values")
+
+    def __init__(self, values: Mapping[str, Any] = {}) -> None:  # noqa: B006 (never changed)
+        self._values = dict(values)
+        self._owned = False
+
+    def __getitem__(self, key: str) -> Any:
+        settle()
+        self._owned = False
+        return self._values[key]
+
+    def __setitem__(self, key: str, value: Any) -> None:
+        settle()
+        self._owned = False
+        self._values[key] = value
+
+    def __delitem__(self, key: str) -> None:
+        settle()
+        del self._values[key]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._values)
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    def __repr__(self) -> str:
+        return repr(dict(self))
+
+    # For the engine, which knows whether anybody else has the arrays.
+
+    @property
+    def own_values(self) -> dict[str, Any]:
+        """The arrays, for reading within the library."""
+        return self._values
+
+    @property
+    def owned(self) -> bool:
+        """Whether a step made the arrays and nobody has been given one since."""
+        return self._owned
+
+    def replace(self, made: Mapping[str, Any]) -> None:
+        """Take over arrays that a step has made."""
+        self._values.update(made)
+        self._owned = True
+
+
+class State(defaultdict[Parameter, Any]):
+    """The `ParameterState` of each parameter; an empty one where there is none, as in torch."""
+
+    def __init__(self) -> None:
+        super().__init__(ParameterState)
+
+    def __setitem__(self, parameter: Parameter, values: Any) -> None:
+        if not isinstance(values, ParameterState):
+            values = ParameterState(values)
+        super().__setitem__(parameter, values)

@@ -1,0 +1,141 @@
+"""State dicts of stateful optimizers: everything is checked first, then handed over at once."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from torchwise.optim.parameter import Parameter
+from torchwise.optim.state import ParameterState, State
+from torchwise.placement import placed_like
+from torchwise.rule import Rule
+from torchwise.state_dict.entry import Target, load_state
+from torchwise.state_dict.layout import Place
+from torchwise.state_dict.matching import match_names
+
+Group = dict[str, Any]
+
+
+def to_dict(param_groups: Sequence[Group], state: State) -> dict[str, Any]:
+    """Return torch's layout: ids count the parameters through all groups."""
+    ids: dict[Parameter, int] = {}
+    groups = []
+    for group in param_groups:
+        for parameter in group["params"]:
+            ids[parameter] = len(ids)
+        packed = {key: _copied(value) for key, value in group.items() if key != "params"}
+        groups.append({**packed, "params": [ids[parameter] for parameter in group["params"]]})
+    written = {ids[parameter]: dict(values) for parameter, values in state.items() if values}
+    return {"state": written, "param_groups": groups}
+
+
+def from_dict(
+    state_dict: Mapping[str, Any],
+    param_groups: Sequence[Group],
+    defaults: Mapping[str, Any],
+    rule: type[Rule],
+    check: Callable[[Group], None],
+    rule_of: Callable[[Group], Rule],
+) -> tuple[list[Group], State]:
+    """Return the groups and the state that a state dict means for an optimizer.
+
+    Args:
+        state_dict: torch's.
+        param_groups: of the optimizer.
+        defaults: the hyperparameters that every group must have.
+        rule: which keys older versions lack.
+        check: raises for invalid hyperparameters.
+        rule_of: returns the rule of a group.
+
+    Raises:
+        ValueError: listing all problems.
+    """
+    saved_groups = state_dict["param_groups"]
+    if len(saved_groups) != len(param_groups):
+        raise ValueError("loaded state dict has a different number of parameter groups")
+    for saved, live in zip(saved_groups, param_groups):
+        if len(saved["params"]) != len(live["params"]):
+            raise ValueError(
+                "loaded state dict contains a parameter group that doesn't match the size of "
+                "optimizer's group"
+            )
+    problems: list[str] = []
+    owners: dict[Any, Parameter] = {}
+    targets: dict[Any, Target] = {}
+    groups = []
+    for index, (saved, live) in enumerate(zip(saved_groups, param_groups)):
+        matched, mismatches = _match(index, saved, live)
+        group = _merged(saved, live, rule.added_later)
+        wrong = _group_problems(index, group, defaults, check)
+        problems += mismatches + wrong
+        groups.append(group)
+        for identity, (parameter, label) in zip(saved["params"], matched):
+            place = Place(label, label, None, parameter.shape, parameter.dtype)
+            owners[identity] = parameter
+            targets[identity] = Target(label, place, rule_of(live if wrong else group))
+    loaded, wrong = load_state(state_dict["state"], targets, stale=True)
+    problems += wrong
+    if problems:
+        listed = "\n  ".join(problems)
+        raise ValueError(f"load_state_dict() changed nothing, because of:\n  {listed}")
+    state = State()
+    for identity, values in loaded.items():
+        if values:
+            data = owners[identity].own_array
+            state[owners[identity]] = ParameterState(
+                {
+                    key: placed_like(data, value) if isinstance(value, jax.Array) else value
+                    for key, value in values.items()
+                }
+            )
+    return groups, state
+
+
+def _match(
+    index: int, saved: Group, live: Group
+) -> tuple[list[tuple[Parameter, str]], list[str]]:
+    """Return the parameter and the label of each saved id: by name where both sides have names."""
+    parameters = live["params"]
+    theirs, ours = saved.get("param_names"), live.get("param_names")
+    if theirs is None or ours is None:
+        labels = [f"parameter {identity}" for identity in saved["params"]]
+        return list(zip(parameters, labels)), []
+    order, problems = match_names(theirs, ours)
+    if problems:
+        listed = [f"group {index}: {problem}" for problem in problems]
+        return list(zip(parameters, map(repr, ours))), listed
+    return [(parameters[position], repr(name)) for position, name in zip(order, theirs)], []
+
+
+def _merged(saved: Group, live: Group, added_later: Mapping[str, Any]) -> Group:
+    """Return the saved group over the live parameters, whose names stay."""
+    kept = {key: _copied(value) for key, value in saved.items() if key != "params"}
+    group = {**kept, "params": live["params"]}
+    if "param_names" in live:
+        group["param_names"] = live["param_names"]
+    elif "param_names" in group:
+        group["param_names"] = list(group["param_names"])
+    for key, value in added_later.items():
+        group.setdefault(key, value)
+    return group
+
+
+def _group_problems(
+    index: int, group: Group, defaults: Mapping[str, Any], check: Callable[[Group], None]
+) -> list[str]:
+    missing = [key for key in defaults if key not in group]
+    if missing:
+        return [f"group {index}: missing {key!r}" for key in missing]
+    try:
+        check({key: value for key, value in group.items() if key != "params"})
+    except (TypeError, ValueError) as error:
+        return [f"group {index}: {error}"]
+    return []
+
+
+def _copied(value: Any) -> Any:
+    """Return a copy of what could be changed in place, so that no two owners share it."""
+    if isinstance(value, list | tuple | dict):
+        return type(value)(value)
+    return value.copy() if isinstance(value, np.ndarray) else value

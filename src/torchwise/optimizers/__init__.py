@@ -1,1 +1,0 @@
-"""Recipes: validation, then a chain of building blocks. Nothing per array stands here."""

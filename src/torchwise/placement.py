@@ -1,0 +1,34 @@
+"""A parameter's state lives where the parameter lives, on one device or on many."""
+
+import functools
+from typing import Any
+
+import jax
+from jax.core import Tracer
+from jax.experimental.shard_alike import shard_alike
+from jax.sharding import NamedSharding, PartitionSpec, Sharding
+
+
+def placed_like(param: jax.Array, state: Any) -> Any:
+    """Return a new state of a parameter, distributed over devices as the parameter is.
+
+    Arrays of the parameter's shape get its sharding; all others are whole on each of its devices.
+    """
+    return jax.tree.map(functools.partial(_place, param), state)
+
+
+def _place(param: jax.Array, array: jax.Array) -> jax.Array:
+    alike = array.shape == param.shape
+    if isinstance(param, Tracer):
+        # A constant has no sharding, and jit drops parameters whose values nothing depends on.
+        return shard_alike(param, array)[1] if alike else array
+    if not param.committed:
+        return array
+    return jax.device_put(array, param.sharding if alike else _whole(param.sharding))
+
+
+def _whole(sharding: Sharding) -> Sharding:
+    """The sharding that puts all of an array on each of the same devices."""
+    if isinstance(sharding, NamedSharding):
+        return NamedSharding(sharding.mesh, PartitionSpec(), memory_kind=sharding.memory_kind)
+    return sharding

@@ -1,0 +1,115 @@
+"""What an optimizer is made of: blocks that change gradients, and a rule that moves a parameter.
+
+All of them are written for ONE array. `chain` maps them over trees.
+"""
+
+import abc
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import Any, ClassVar, NamedTuple
+
+import jax
+
+from torchwise.fields import Fields
+
+
+class Empty(NamedTuple):
+    """The state of a transform that remembers nothing."""
+
+
+class Transform(Fields):
+    """What blocks and rules have in common: hyperparameters, a state, the numbers of a step.
+
+    Attributes:
+        State: the NamedTuple that `init` returns; its fields are torch's keys, in torch's order.
+        in_torch: the hyperparameters by which torch's optimizers know this transform; empty if they
+            do not have it.
+    """
+
+    State: ClassVar[type[Any]] = Empty
+    in_torch: ClassVar[Sequence[str]] = ()
+
+    @property
+    def counts(self) -> bool:
+        """Whether `numbers` depends on the step."""
+        return False
+
+    def init(self, param: jax.Array) -> Any:
+        """Return the state before the first gradient, a `State`."""
+        return self.State()
+
+    def numbers(self, step: Any) -> Any:
+        """Return the numbers of this step, derived from the hyperparameters in double precision.
+
+        Called once per step and not once per array, with Python numbers or with float64 arrays:
+        use operators that both understand.
+
+        Args:
+            step: how many gradients the parameter has seen, including this one; None unless
+                `counts`.
+        """
+
+    def accumulate(self, grad: jax.Array, state: Any, param: jax.Array, n: Any) -> Any:
+        """Return the state after `grad`, with `n` from `numbers`."""
+        return state
+
+
+class Block(Transform):
+    """A transform that passes a gradient on to the next one.
+
+    Examples:
+        >>> import jax.numpy as jnp, torchwise
+        >>> class Sign(torchwise.Block):
+        ...     def direction(self, grad, state, param, n):
+        ...         return jnp.sign(grad)
+        >>> transform, param = torchwise.chain(Sign(), torchwise.sgd(lr=0.5)), jnp.ones(1)
+        >>> param, state = transform.step(jnp.array([-3.0]), transform.init(param), param)
+        >>> param
+        Array([1.5], dtype=float32)
+    """
+
+    @abc.abstractmethod
+    def direction(self, grad: jax.Array, state: Any, param: jax.Array, n: Any) -> Any:
+        """Return what is passed on, from the NEW state: an array, or a `rounding.Quotient`."""
+
+
+class Rule(Transform):
+    """A transform that moves the parameter; the last of a chain.
+
+    Attributes:
+        name: what torch calls the optimizer; empty for a rule that torch has not.
+        group_keys: the keys of torch's parameter groups, in torch's order; fields of the rule.
+        added_later: the values that torch gives to keys that dicts of older versions lack.
+        counts_in_torch: whether torch keeps a step for each parameter.
+        starts_with_state: whether torch makes a state before the first gradient.
+        adds: whether `move` only adds to its `base`; then an increment is what it adds to -0.0.
+        divides: whether `move` takes a `rounding.Quotient` for a gradient.
+    """
+
+    name: ClassVar[str] = ""
+    group_keys: ClassVar[Sequence[str]] = ()
+    added_later: ClassVar[Mapping[str, Any]] = MappingProxyType({})
+    counts_in_torch: ClassVar[bool] = False
+    starts_with_state: ClassVar[bool] = False
+    adds: ClassVar[bool] = True
+    divides: ClassVar[bool] = False
+
+    def check(self) -> None:
+        """Raise what torch raises for invalid hyperparameters, in torch's words and order."""
+
+    def parts(self) -> tuple[Any, ...]:
+        """Return the blocks that a gradient passes first, and the rule that moves at the end."""
+        return (self,)
+
+    def move(self, base: jax.Array, grad: Any, state: Any, param: jax.Array, n: Any) -> jax.Array:
+        """Return the new parameter, from the NEW state.
+
+        Args:
+            base: what torch's last line adds to: the parameter, or -0.0 where only the increment
+                is wanted.
+            grad: the gradient, as the blocks have left it.
+            state: the state after `accumulate`.
+            param: the old parameter.
+            n: what `numbers` returned.
+        """
+        raise NotImplementedError(f"{type(self).__name__}.move()")

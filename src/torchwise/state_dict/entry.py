@@ -1,0 +1,169 @@
+"""One parameter's state as torch writes it: a flat dict under torch's keys."""
+
+import functools
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from torchwise.placement import placed_like
+from torchwise.rule import Rule
+from torchwise.state_dict.arrays import adopted, any_array
+from torchwise.state_dict.layout import Place
+
+STEP = "step"
+
+
+class Target(NamedTuple):
+    """A parameter for which state is loaded.
+
+    Attributes:
+        label: what errors call it.
+        place: its shape, its type, and how torch has its axes.
+        rule: of its group.
+    """
+
+    label: str
+    place: Place
+    rule: Rule
+
+
+def step_array(count: Any) -> np.ndarray:
+    """Return a step count as torch keeps it, in a 0-d float32 array of its own."""
+    return np.array(count, np.float32)
+
+
+def arrays_of(states: Sequence[Any]) -> dict[str, Any]:
+    """Return the fields of the states of a rule's parts in one dict, but for those that are off."""
+    return {
+        name: value
+        for state in states
+        for name, value in state._asdict().items()
+        if value is not None
+    }
+
+
+def initial_entry(rule: Rule, param: jax.Array) -> dict[str, Any]:
+    """Return a parameter's state before its first gradient."""
+    step = {STEP: step_array(0)} if rule.counts_in_torch else {}
+    arrays = _initial_arrays(rule, param)
+    return {**step, **{name: placed_like(param, array) for name, array in arrays.items()}}
+
+
+def load_state(
+    saved: Mapping[Any, Mapping[str, Any]], targets: Mapping[Any, Target], stale: bool = False
+) -> tuple[dict[Any, dict[str, Any]], list[str]]:
+    """Return the saved entries in JAX's memory, in their order, and all that is wrong with them.
+
+    Values of another type get the parameter's, as in torch; the step stays float32. None is no
+    value, and an entry without values is no state.
+
+    Args:
+        saved: entries of arrays of any library, by id.
+        targets: the parameters, by id.
+        stale: whether an entry may hold what an option that is off would need.
+    """
+    known = functools.cache(_shapes)
+    loaded: dict[Any, dict[str, Any]] = {}
+    problems: list[str] = []
+    for identity, entry in saved.items():
+        if identity not in targets:
+            problems.append(f"state of {identity!r}, which no group has")
+            continue
+        target = targets[identity]
+        given = {key: value for key, value in entry.items() if value is not None}
+        if given:
+            shapes = known(_Hashed(target.rule), target.place.shape, target.place.dtype, stale)
+            loaded[identity], wrong = _load(target, given, *shapes)
+            problems += wrong
+        else:
+            loaded[identity] = {}
+    return loaded, problems
+
+
+class _Hashed:
+    """A rule as a key, by its structure: its numbers do not change the shapes of its state."""
+
+    def __init__(self, rule: Rule) -> None:
+        self.rule = rule
+        self._key = jax.tree.structure(rule)
+
+    def __hash__(self) -> int:
+        return hash(self._key)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Hashed) and self._key == other._key
+
+
+def _initial_arrays(rule: Rule, param: jax.Array) -> dict[str, Any]:
+    return arrays_of([part.init(param) for part in rule.parts()])
+
+
+def _shapes(
+    hashed: _Hashed, shape: tuple[int, ...], dtype: Any, stale: bool
+) -> tuple[dict[str, jax.ShapeDtypeStruct], dict[str, jax.ShapeDtypeStruct]]:
+    """Return the shapes and types of the state that there must be, and of all that may be."""
+    rule, param = hashed.rule, jax.ShapeDtypeStruct(shape, dtype)
+    needed = jax.eval_shape(functools.partial(_initial_arrays, rule), param)
+    if rule.counts_in_torch:
+        needed = {STEP: jax.ShapeDtypeStruct((), np.float32), **needed}
+    rest = {key: param for key in rule.State._fields if key not in needed} if stale else {}
+    return needed, {**needed, **rest}
+
+
+def _load(
+    target: Target, given: Mapping[str, Any], needed: Mapping[str, Any], allowed: Mapping[str, Any]
+) -> tuple[dict[str, Any], list[str]]:
+    label = target.label
+    problems = [f"{label}: unexpected state {key!r}" for key in given if key not in allowed]
+    problems += [f"{label}: missing state {key!r}" for key in needed if key not in given]
+    loaded: dict[str, Any] = {}
+    for key, value in given.items():
+        if key in allowed:
+            try:
+                array = any_array(value)
+                step = key == STEP
+                loaded[key] = _step(array) if step else _like(array, allowed[key], target.place)
+            except (TypeError, ValueError) as error:
+                problems.append(f"{label}: {key!r} {error}")
+    return loaded, problems
+
+
+def _like(array: Any, like: Any, place: Place) -> jax.Array:
+    """An array of the parameter's shape has the parameter's axes; any other is as it is."""
+    as_parameter = like.shape == place.shape
+    _check_shape(array, place.torch_shape if as_parameter else like.shape)
+    return adopted(place.from_torch(array) if as_parameter else array, like.dtype)
+
+
+def _step(array: Any) -> np.ndarray:
+    _check_shape(array, ())
+    step = step_array(array)
+    if not 0 <= step < 2**31:
+        raise ValueError(f"is {step}, but a step count must be at least 0 and below 2**31")
+    return step
+
+
+def _check_shape(array: Any, shape: tuple[int, ...]) -> None:
+    if array.shape != shape:
+        holder = f"the parameter {shape}" if shape else "a scalar is wanted"
+        raise ValueError(f"has shape {array.shape}, {holder}")
+
+
+def differs(rule: Rule, param: jax.Array, entry: Mapping[str, Any]) -> bool:
+    """Whether any bit of an entry differs from what it was before the first gradient."""
+    before = initial_entry(rule, param)
+    return any(np.asarray(entry[k]).tobytes() != np.asarray(before[k]).tobytes() for k in before)
+
+
+def gradients_seen(rule: Rule, entry: Mapping[str, Any] | None) -> int:
+    """Return a step count; where torch keeps none, all that matters is whether it is zero."""
+    entry = entry or {}
+    if STEP in entry:
+        return int(entry[STEP])
+    needed = jax.eval_shape(
+        functools.partial(_initial_arrays, rule), jax.ShapeDtypeStruct((), jnp.float32)
+    )
+    return int(needed.keys() <= entry.keys())

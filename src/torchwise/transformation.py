@@ -1,0 +1,328 @@
+"""The combinator: blocks and a rule for one array become a transformation of a tree."""
+
+import functools
+import inspect
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, ParamSpec
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from torchwise import trees
+from torchwise.apply import Leaf, Parts, counts, numbers_at, step_leaves, update_leaves
+from torchwise.placement import placed_like
+from torchwise.rounding import full_like
+from torchwise.rule import Block, Rule, Transform
+
+P = ParamSpec("P")
+
+
+class ChainState(NamedTuple):
+    """The state of a chain.
+
+    Attributes:
+        step: how many gradients there have been (int32, 0-d); a tree of such counts, like the
+            parameters, with `per_parameter_steps`; None if nothing in the chain needs it.
+        states: one NamedTuple per part, each field a tree like the parameters, or None.
+    """
+
+    step: Any
+    states: tuple[Any, ...]
+
+
+class Definition(NamedTuple):
+    """What `init` and `update` of a chain are bound to; see the attributes of `Chain`."""
+
+    transforms: tuple[Transform, ...]
+    parts: Parts
+    per_parameter_steps: bool
+
+    @property
+    def counts(self) -> bool:
+        """Whether the state has a step count."""
+        last = self.transforms[-1] if self.transforms else None
+        return counts(self.parts) or (isinstance(last, Rule) and last.counts_in_torch)
+
+
+class Chain(optax.GradientTransformationExtraArgs):
+    """An optax transformation that knows what it was made of.
+
+    `step(grads, state, params)` returns new parameters and state; `init` and `update` are optax's.
+    All three are pure. A chain is a pytree whose leaves are the hyperparameters, so it can be an
+    argument of a jitted function: another learning rate is then other data, not another program.
+
+    Attributes:
+        transforms: the blocks and the rule that it was made of.
+        parts: the same, with the rule taken apart into the blocks that it begins with and the
+            rule that moves the parameter.
+        per_parameter_steps: whether every parameter has a step count of its own.
+    """
+
+    transforms: tuple[Transform, ...]
+    parts: Parts
+    per_parameter_steps: bool
+
+    def __new__(
+        cls, transforms: Sequence[Transform], per_parameter_steps: bool = False
+    ) -> "Chain":
+        """Bind `init` and `update` to the chain."""
+        parts = tuple(
+            part
+            for transform in transforms
+            for part in (transform.parts() if isinstance(transform, Rule) else (transform,))
+        )
+        definition = Definition(tuple(transforms), parts, per_parameter_steps)
+        init, update = (functools.partial(call, definition) for call in (_init, _update))
+        self = super().__new__(cls, init, update)
+        self.transforms, self.parts, self.per_parameter_steps = self._definition = definition
+        return self
+
+    @property
+    def rule(self) -> Rule | None:
+        """The rule at the end, or None for a chain that only changes gradients."""
+        last = self.transforms[-1] if self.transforms else None
+        return last if isinstance(last, Rule) else None
+
+    @property
+    def counts(self) -> bool:
+        """Whether the state has a step count."""
+        return self._definition.counts
+
+    def step(self, grads: Any, state: ChainState, params: Any) -> tuple[Any, ChainState]:
+        """Return the new parameters and the new state; exact for every rule.
+
+        Pure: jit a function of `(params, state, ...)` around it and donate both, in this order; JAX
+        pairs donated arguments with results by their order. A gradient that is None, or an
+        `optax.MaskedNode`, leaves its parameter and its state as they are.
+
+        Args:
+            grads: a tree like `params`.
+            state: what `init` returned, or the last `step` or `update`.
+            params: a tree of float or complex arrays.
+
+        Raises:
+            TypeError: if the chain has no rule that moves parameters.
+            ValueError: naming every leaf whose gradient or state does not fit.
+        """
+        if self.rule is None:
+            raise TypeError(
+                "step(): the last of a chain must be a rule that moves the parameter, as "
+                f"scale_by_learning_rate(...) or sgd(...), but this is {self!r}"
+            )
+        work = _gather("step", self._definition, grads, state, params)
+        results = step_leaves([leaf for _, leaf in work.live])
+        return work.finish(results, work.params)
+
+    def __repr__(self) -> str:
+        return f"chain({', '.join(map(repr, self.transforms))})"
+
+    def __getnewargs__(self) -> tuple[Any, ...]:  # pickle and copy rebuild from these
+        return self.transforms, self.per_parameter_steps
+
+
+jax.tree_util.register_pytree_with_keys(
+    Chain,
+    lambda chain: (
+        ((jax.tree_util.GetAttrKey("transforms"), chain.transforms),),
+        chain.per_parameter_steps,
+    ),
+    lambda per_parameter_steps, children: Chain(*children, per_parameter_steps),
+)
+
+
+def chain(*transforms: Transform | Chain, per_parameter_steps: bool = False) -> Chain:
+    """Compose gradient blocks and, at the end, one rule: a gradient passes from left to right.
+
+    The result has `init(params)`, `step(grads, state, params)` and optax's
+    `update(grads, state, params)`, all pure. Through `update` and `optax.apply_updates` equality
+    with torch to the bit needs both in one jitted program, since torch rounds
+    `param - lr * direction` once; `step` writes the parameter itself.
+
+    Args:
+        *transforms: what the functions of this package return, or instances of `Block` and `Rule`.
+        per_parameter_steps: count the gradients of every parameter by itself, as torch does. By
+            default a chain that needs a count has one for all parameters, which is faster, and
+            then every parameter must have a gradient at every step.
+
+    Raises:
+        TypeError: for anything else, and for a rule that is not the last; `optax.chain` composes
+            these chains with other transformations.
+
+    Examples:
+        >>> import jax.numpy as jnp, torchwise
+        >>> transform = torchwise.chain(torchwise.clip_by_norm(1.0), torchwise.sgd(lr=0.5))
+        >>> params = {"w": jnp.ones(2), "frozen": jnp.ones(1)}
+        >>> grads = {"w": jnp.array([0.0, 8.0]), "frozen": None}
+        >>> params, state = transform.step(grads, transform.init(params), params)
+        >>> params["w"]
+        Array([1. , 0.5], dtype=float32)
+    """
+    flat: list[Transform] = []
+    for position, transform in enumerate(transforms):
+        if isinstance(transform, Chain):
+            flat.extend(transform.transforms)
+            per_parameter_steps |= transform.per_parameter_steps
+        elif isinstance(transform, Block | Rule):
+            flat.append(transform)
+        else:
+            raise TypeError(
+                f"chain() argument {position} must be a torchwise transform, but got "
+                f"{type(transform).__name__}; compose with optax.chain instead"
+            )
+    for transform in flat[:-1]:
+        if isinstance(transform, Rule):
+            raise TypeError(
+                f"chain(): {type(transform).__name__} moves the parameter and must be the last"
+            )
+    return Chain(flat, per_parameter_steps)
+
+
+def as_function(rule: Callable[P, Rule], name: str) -> Callable[P, Chain]:
+    """Return the function of the public API that checks a rule and makes a chain of it.
+
+    Args:
+        rule: a class; the function has its signature and its documentation.
+        name: of the function.
+    """
+
+    def function(*args: P.args, **kwargs: P.kwargs) -> Chain:
+        made = rule(*args, **kwargs)
+        made.check()
+        return Chain((made,))
+
+    function.__name__ = function.__qualname__ = name
+    function.__module__, function.__doc__ = rule.__module__, rule.__doc__
+    signature = inspect.signature(rule).replace(return_annotation=Chain)
+    vars(function)["__signature__"] = signature
+    return function
+
+
+class _Work(NamedTuple):
+    """A step that is prepared: the leaves that have gradients, and all that stays as it is."""
+
+    live: list[tuple[int, Leaf]]
+    step: Any
+    states: list[tuple[Any, ...]]
+    old: ChainState
+    params: list[jax.Array]
+    treedef: Any
+
+    def finish(self, results: Sequence[Any], rest: list[jax.Array]) -> tuple[Any, ChainState]:
+        """Return the tree of results, with `rest` for leaves without a gradient; and the state."""
+        values, states = list(rest), list(self.states)
+        for (index, _), (value, held) in zip(self.live, results):
+            values[index], states[index] = value, held
+        new = tuple(
+            _tree_of([leaf[position] for leaf in states], old, self.treedef)
+            for position, old in enumerate(self.old.states)
+        )
+        return self.treedef.unflatten(values), ChainState(self.step, new)
+
+
+def _init(definition: Definition, params: Any) -> ChainState:
+    leaves, treedef = jax.tree.flatten(params)
+    leaves = list(map(jnp.asarray, leaves))
+    step = None
+    if definition.counts:
+        zeros = [placed_like(leaf, jnp.zeros((), jnp.int32)) for leaf in leaves]
+        first = zeros[0] if zeros else jnp.zeros((), jnp.int32)
+        step = treedef.unflatten(zeros) if definition.per_parameter_steps else first
+    states = []
+    for part in definition.parts:
+        initial = [placed_like(leaf, part.init(leaf)) for leaf in leaves]
+        like = jax.eval_shape(part.init, jax.ShapeDtypeStruct((), jnp.float32))
+        states.append(_tree_of(initial, like, treedef))
+    return ChainState(step, tuple(states))
+
+
+def _update(
+    definition: Definition,
+    updates: Any,
+    state: Any,
+    params: Any = None,
+    **_: Any,  # what optax hands to other transformations
+) -> tuple[Any, ChainState]:
+    if params is None:
+        raise ValueError("update() needs the parameters: call update(grads, state, params)")
+    work = _gather("update", definition, updates, state, params)
+    nothing = [full_like(param, -0.0) for param in work.params]  # p + -0.0 is p, to the bit
+    return work.finish(update_leaves([leaf for _, leaf in work.live]), nothing)
+
+
+def _gather(call: str, definition: Definition, grads: Any, state: Any, params: Any) -> _Work:
+    """Line up gradients, states and parameters, count the step, and derive its numbers."""
+    _, parts, per_parameter_steps = definition
+    gradients = trees.align(call, grads, params)
+    leaves, treedef = jax.tree.flatten(params)
+    arrays = list(map(jnp.asarray, leaves))
+    states = _states_of(call, parts, state, treedef)
+    step, counted = state.step, None
+    if step is None:
+        counted = [None] * len(arrays)
+    elif per_parameter_steps:
+        _check_structure(call, step, treedef)
+        olds = jax.tree.leaves(step)
+        counted = [old if grad is None else old + 1 for old, grad in zip(olds, gradients)]
+        step = treedef.unflatten(counted)
+    else:
+        _refuse_missing(call, gradients, params)
+        step = step + 1
+        counted = [step] * len(arrays)
+    shared = None if per_parameter_steps else numbers_at(parts, step)
+    live = []
+    for index, grad in enumerate(gradients):
+        if grad is not None:
+            param = arrays[index]
+            n = numbers_at(parts, counted[index]) if shared is None else shared
+            leaf = Leaf(parts, jnp.asarray(grad).astype(param.dtype), param, states[index], n)
+            live.append((index, leaf))
+    return _Work(live, step, states, state, arrays, treedef)
+
+
+def _refuse_missing(call: str, gradients: Sequence[Any], params: Any) -> None:
+    if all(grad is not None for grad in gradients):
+        return
+    paths = [path for path, _ in jax.tree.leaves_with_path(params)]
+    missing = [trees.label(path) for path, grad in zip(paths, gradients) if grad is None]
+    raise ValueError(
+        f"{call}(): no gradient for {', '.join(missing)}, but steps are counted once for all "
+        "parameters; torchwise.chain(transform, per_parameter_steps=True) counts them for each "
+        "parameter, as torch does"
+    )
+
+
+def _tree_of(states: list[Any], like: Any, treedef: Any) -> Any:
+    """Turn one NamedTuple per leaf inside out: into one NamedTuple of trees."""
+    trees_of_fields = (
+        None if value is None else treedef.unflatten([getattr(state, name) for state in states])
+        for name, value in like._asdict().items()
+    )
+    return type(like)(*trees_of_fields)
+
+
+def _states_of(call: str, parts: Parts, state: Any, treedef: Any) -> list[tuple[Any, ...]]:
+    """Return the states of each leaf, one per part."""
+    if not isinstance(state, ChainState) or len(state.states) != len(parts):
+        raise ValueError(
+            f"{call}(): the state is not one that init() of this transform returned, but "
+            f"{jax.tree.structure(state)}"
+        )
+    columns = []
+    for inner in state.states:
+        fields = []
+        for tree in inner:
+            if tree is not None:
+                _check_structure(call, tree, treedef)
+            fields.append([None] * treedef.num_leaves if tree is None else jax.tree.leaves(tree))
+        rows = zip(*fields) if fields else [()] * treedef.num_leaves
+        columns.append([type(inner)(*row) for row in rows])
+    return list(zip(*columns)) if columns else [()] * treedef.num_leaves
+
+
+def _check_structure(call: str, tree: Any, treedef: Any) -> None:
+    if jax.tree.structure(tree) != treedef:
+        raise ValueError(
+            f"{call}(): the state was made for other parameters:\n"
+            f"  state: {jax.tree.structure(tree)}\n  parameters: {treedef}"
+        )

@@ -1,1 +1,0 @@
-"""Per-array mathematics: one building block a file, composed by `chain`. No Python state."""

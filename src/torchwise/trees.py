@@ -1,0 +1,120 @@
+"""Parameters, gradients and states as aligned lists of leaves; errors that name the culprit."""
+
+from collections.abc import Iterable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+
+def path_name(path: Any) -> str:
+    """Return a leaf's path as torch names parameters: "layer.0.weight".
+
+    The wrapper around an array in a Flax nnx state, an attribute "value", has no part in it.
+    """
+    keys = tuple(path)
+    if len(keys) > 1 and keys[-1] == jax.tree_util.GetAttrKey("value"):
+        keys = keys[:-1]
+    return jax.tree_util.keystr(keys, simple=True, separator=".")
+
+
+def is_missing(grad: Any) -> bool:
+    """Whether a gradient says that its parameter is to be left alone."""
+    return (
+        grad is None
+        or isinstance(grad, optax.MaskedNode)
+        or getattr(grad, "dtype", None) == jax.dtypes.float0
+    )
+
+
+def align(call: str, grads: Any, params: Any) -> list[Any]:
+    """Return the gradient of each leaf of `params`, in order; missing ones as None.
+
+    Args:
+        call: the name of the public function, for errors.
+        grads: a tree.
+        params: a tree.
+
+    Raises:
+        ValueError: naming the path of every leaf that has no counterpart or another shape.
+    """
+    entries, treedef = jax.tree.flatten_with_path(params)
+    try:
+        aligned = treedef.flatten_up_to(grads)
+    except ValueError:
+        raise ValueError(_structure_error(call, grads, params)) from None
+    problems, leaves = [], []
+    for (path, param), grad in zip(entries, aligned):
+        grad = None if is_missing(grad) else grad
+        problem = None if grad is None else _leaf_problem(grad, param)
+        if problem:
+            problems.append(f"{label(path)}: {problem}")
+        leaves.append(grad)
+    if problems:
+        listed = "\n  ".join(problems)
+        raise ValueError(f"{call}(): gradients do not fit the parameters:\n  {listed}")
+    return leaves
+
+
+def has_names(paths: Iterable[Any]) -> bool:
+    """Whether the leaves have names: they have none in a mere sequence of arrays, or alone."""
+    return any(
+        len(path) > 1 or any(not isinstance(key, jax.tree_util.SequenceKey) for key in path)
+        for path in paths
+    )
+
+
+def difference(given: Any, wanted: Any) -> str | None:
+    """Return how two trees of arrays differ in structure, shapes or types, or None."""
+    if jax.tree.structure(given) != jax.tree.structure(wanted):
+        return f"{jax.tree.structure(given)}, but expected {jax.tree.structure(wanted)}"
+    for (path, one), other in zip(jax.tree.leaves_with_path(given), jax.tree.leaves(wanted)):
+        if (one.shape, one.dtype) != (other.shape, other.dtype):
+            return (
+                f"{jax.tree_util.keystr(path)} is {one.dtype}{list(one.shape)}, "
+                f"but expected {other.dtype}{list(other.shape)}"
+            )
+    return None
+
+
+def _leaf_problem(grad: Any, param: Any) -> str | None:
+    if not jax.tree_util.all_leaves([grad]):
+        return f"the gradient is a {type(grad).__name__}, the parameter an array"
+    if not isinstance(grad, jax.Array | np.ndarray | np.generic | float | int | complex):
+        return f"the gradient is a {type(grad).__name__}, no array"
+    if jnp.shape(grad) != jnp.shape(param):
+        return f"the gradient has shape {jnp.shape(grad)}, the parameter {jnp.shape(param)}"
+    if not jnp.issubdtype(jnp.result_type(param), jnp.inexact):
+        return f"a parameter of type {jnp.result_type(param)} cannot be optimized"
+    if jnp.iscomplexobj(grad) and not jnp.iscomplexobj(param):
+        return f"the gradient is complex, the parameter {jnp.result_type(param)}"
+    return None
+
+
+def _structure_error(call: str, grads: Any, params: Any) -> str:
+    given, wanted = _shapes(grads), _shapes(params)
+    lines = [
+        f"{name}: no gradient for a parameter of shape {shape}"
+        for name, shape in wanted.items()
+        if name not in given
+    ] + [
+        f"{name}: a gradient of shape {shape}, but no parameter"
+        for name, shape in given.items()
+        if name not in wanted
+    ]
+    if not lines:  # the same paths, through containers of other types
+        lines = [f"gradients: {jax.tree.structure(grads)}"]
+        lines += [f"parameters: {jax.tree.structure(params)}"]
+    return f"{call}(): gradients and parameters differ in structure:\n  " + "\n  ".join(lines)
+
+
+def _shapes(tree: Any) -> dict[str, Any]:
+    leaves = jax.tree.leaves_with_path(tree, is_leaf=is_missing)
+    return {label(path): None if is_missing(leaf) else jnp.shape(leaf) for path, leaf in leaves}
+
+
+def label(path: Any) -> str:
+    """Return a leaf's path as errors name it."""
+    return jax.tree_util.keystr(path) or "(the whole tree)"
