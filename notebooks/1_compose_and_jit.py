@@ -178,8 +178,7 @@ def mean_loss(log_lr):
 
     def step(carry, _):
         param, state = carry
-        updates, state = transform.update(CURVATURE * param, state, param)
-        param = optax.apply_updates(param, updates)
+        param, state = transform.step(CURVATURE * param, state, param)
         return (param, state), 0.5 * jnp.sum(CURVATURE * param**2)
 
     start = jnp.asarray(START)
@@ -199,8 +198,8 @@ outer_state = outer.init(log_lr)
 @jax.jit
 def outer_step(log_lr, state):
     loss, slope = jax.value_and_grad(mean_loss)(log_lr)
-    updates, state = outer.update(slope, state, log_lr)
-    return optax.apply_updates(log_lr, updates), state, loss
+    log_lr, state = outer.step(slope, state, log_lr)
+    return log_lr, state, loss
 
 
 visited, losses = [], []

@@ -112,8 +112,8 @@ def train_step(params, state, x, y):
         return jnp.mean(optax.softmax_cross_entropy_with_integer_labels(scores, y))
 
     loss, grads = jax.value_and_grad(loss_fn)(params)
-    updates, state = transform.update(grads, state, params)
-    return optax.apply_updates(params, updates), state, loss
+    params, state = transform.step(grads, state, params)
+    return params, state, loss
 
 
 for rows in BATCHES[STEPS : 2 * STEPS]:

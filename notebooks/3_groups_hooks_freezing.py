@@ -1,7 +1,7 @@
 # %% [markdown]
 # # Groups, hooks, freezing
 #
-# Does the stateful face do what a fine-tuning script in torch's manner expects? On scikit-learn's
+# Do the stateful optimizers do what a fine-tuning script in torch's manner expects? On scikit-learn's
 # digits: a slow hidden layer and a fast output layer, a log of gradient norms, layers that are
 # frozen and thawed, and batches in parts.
 
@@ -40,7 +40,7 @@ HIDDEN, OUTPUT = layer(64, 64), layer(64, 10)
 
 
 def loss_fn(groups, x, y):
-    """The parameters come as they were given: one tree a group."""
+    """The parameters come as they were given: one tree per group."""
     hidden, output = groups
     scores = jnp.tanh(x @ hidden["weight"].T + hidden["bias"]) @ output["weight"].T
     scores += output["bias"]
@@ -193,8 +193,8 @@ accumulated = torchwise.accumulate_gradients(jax.value_and_grad(of_batch), 4, "m
 @jax.jit
 def compiled_step(params, state, batch):
     loss, grads = accumulated(params, batch)
-    updates, state = transform.update(grads, state, params)
-    return optax.apply_updates(params, updates), state, loss
+    params, state = transform.step(grads, state, params)
+    return params, state, loss
 
 
 def distance(one, other):

@@ -1,4 +1,4 @@
-"""Execute the notebooks: every `.py` here becomes the `.ipynb` beside it.
+"""Execute the notebooks: every `.py` here becomes the `.ipynb` of the same name.
 
 `python notebooks/run.py` writes; with `--check` nothing is written, and any error, warning or text
 on stderr fails. Names of notebooks limit it to these. Needs the docs and test extras.

@@ -1,6 +1,7 @@
 """Imports run in one direction, and torch is imported by the demo's comparison alone."""
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -10,9 +11,14 @@ import pytest
 import torchwise
 
 SOURCE = Path(torchwise.__file__).parent
-# A layer may import those before it and itself.
-LAYERS = ["transforms", "optimizers", "checkpoint", "state_dict", "optim", "demo"]
-TORCH_ALLOWED = {"demo/torch_side.py"}
+# A layer may import those before it and itself. A layer is a file or a folder.
+LAYERS = [
+    *("numbers", "fields", "rounding", "rule", "trees", "placement", "apply", "transformation"),
+    *("param_groups", "blocks", "rules", "checkpoint", "state_dict", "optim", "dragon", "demo"),
+]
+# They stand beside the layers: `layouts` describes models, the others are used by nobody.
+OTHERS = {"cli", "gradient_accumulation", "inspection", "layouts"}
+TORCH_ALLOWED = {"demo/torch_comparison.py"}
 
 
 def imported_modules(file):
@@ -28,7 +34,8 @@ def imported_modules(file):
 @pytest.mark.parametrize("layer", LAYERS)
 def test_imports_run_downwards(layer):
     above = LAYERS[LAYERS.index(layer) + 1 :]
-    files = sorted((SOURCE / layer).rglob("*.py"))
+    folder = SOURCE / layer
+    files = sorted(folder.rglob("*.py")) if folder.is_dir() else [SOURCE / f"{layer}.py"]
     assert files
     for file in files:
         wrong = {
@@ -40,9 +47,55 @@ def test_imports_run_downwards(layer):
         assert not wrong, f"{file} imports {wrong}"
 
 
-def test_every_folder_is_a_layer():
-    folders = {path.name for path in SOURCE.iterdir() if path.is_dir()} - {"__pycache__"}
-    assert folders == set(LAYERS)
+def test_everything_is_a_layer():
+    found = {path.stem for path in SOURCE.iterdir() if path.suffix in ("", ".py")}
+    assert found - {"__pycache__", "__init__", "py"} == {*LAYERS} | OTHERS
+
+
+def modules():
+    """Every module, by its name."""
+    for file in sorted(SOURCE.rglob("*.py")):
+        parts = ("torchwise", *file.relative_to(SOURCE).with_suffix("").parts)
+        yield ".".join(parts[:-1] if parts[-1] == "__init__" else parts), file
+
+
+def test_no_import_cycles():
+    """Imports under TYPE_CHECKING count, too; a package and its own modules are one."""
+    names = dict(modules())
+    graph = {
+        name: {module for module in imported_modules(file) if module in names and module != name}
+        for name, file in names.items()
+        if file.name != "__init__.py"
+    }
+    done = set()
+
+    def visit(name, path):
+        assert name not in path, " -> ".join([*path, name])
+        if name not in done:
+            for other in graph.get(name, ()):
+                visit(other, [*path, name])
+            done.add(name)
+
+    for name in graph:
+        visit(name, [])
+
+
+def private_reaches(file):
+    """Attributes with one leading underscore that the file itself does not define."""
+    text = file.read_text()
+    known = {"_replace", "_asdict", "_fields"}  # of NamedTuples
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.Attribute) and re.match("_[a-z]", node.attr):
+            owner = ast.unparse(node.value)
+            own = f"self.{node.attr}" in text or owner in ("self", "cls", "super()")
+            if not own and node.attr not in known:
+                yield f"{file.name}: {ast.unparse(node)}"
+
+
+@pytest.mark.parametrize("layer", ["optim", "state_dict", "blocks", "rules", "dragon"])
+def test_nobody_reaches_into_private_attributes(layer):
+    found = [reach for file in (SOURCE / layer).rglob("*.py") for reach in private_reaches(file)]
+    assert not found
 
 
 def test_torch_stays_out():

@@ -1,6 +1,6 @@
 """Draw Dragon's and torch's momentum on a quadratic whose learning rate drops.
 
-Run it from anywhere: the figure is written beside this file.
+Run it from anywhere: the figure is written next to this file.
 """
 
 from collections.abc import Callable
@@ -11,17 +11,16 @@ import jax
 import jax.numpy as jnp
 import matplotlib as mpl
 import numpy as np
-import optax
 
 import torchwise
 
 DROP, STEPS = 12, 40
 RATES = np.where(np.arange(STEPS) < DROP, 0.02, 0.002)
 RULES = {
-    "torch: sgd": (torchwise.sgd, {}, {"color": "#0b6e99", "lw": 2}),
-    "Dragon: dragon_sgd": (torchwise.dragon_sgd, {}, {"color": "#c8442b", "lw": 2}),
-    "dragon_sgd(momentum_correction=True)": (
-        torchwise.dragon_sgd,
+    "torchwise.sgd": (torchwise.sgd, {}, {"color": "#0b6e99", "lw": 2}),
+    "dragon.sgd": (torchwise.dragon.sgd, {}, {"color": "#c8442b", "lw": 2}),
+    "dragon.sgd(momentum_correction=True)": (
+        torchwise.dragon.sgd,
         {"momentum_correction": True},
         {"color": "black", "lw": 1.2, "ls": (0, (2, 3))},
     ),
@@ -33,8 +32,7 @@ def trajectory(factory: Callable[..., Any], options: dict[str, Any]) -> np.ndarr
 
     @jax.jit
     def step(lr: jax.Array, state: Any, x: jax.Array) -> tuple[jax.Array, Any]:
-        updates, state = factory(lr, momentum=0.9, **options).update(x, state, x)
-        return optax.apply_updates(x, updates), state
+        return factory(lr, momentum=0.9, **options).step(x, state, x)
 
     x = jnp.ones(())
     state, points = factory(0.0, momentum=0.9, **options).init(x), [1.0]

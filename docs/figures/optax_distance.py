@@ -1,6 +1,6 @@
 """Measure how far optax and torchwise end from torch, and draw it.
 
-Needs torch. Run it from anywhere: it writes the figure beside this file, and the table into
+Needs torch. Run it from anywhere: it writes the figure next to this file, and the table into
 `docs/from-optax.md`.
 """
 

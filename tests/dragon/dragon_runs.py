@@ -64,3 +64,7 @@ def our_run(values, lrs, dtype, **kwargs):
 def distance(ours, theirs):
     """In ulps of the largest magnitude that the element has had so far."""
     return ulps(ours, theirs, np.maximum.accumulate(np.maximum(np.abs(ours), np.abs(theirs))))
+
+
+def parameters(optimizer):
+    return [one for group in optimizer.param_groups for one in group["params"]]

@@ -1,5 +1,7 @@
 """Torch's momentum buffers as Dragon's velocities, and back."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -29,6 +31,9 @@ CALLS = {
     "outside jit": lambda convert, values, lr: convert(values, lr),
     "number under jit": lambda convert, values, lr: jax.jit(convert, static_argnums=1)(values, lr),
     "array under jit": lambda convert, values, lr: jax.jit(convert)(values, jnp.asarray(lr)),
+    "constant under jit": lambda convert, values, lr: jax.jit(
+        functools.partial(convert, lr=jnp.asarray(lr))
+    )(values),
 }
 
 

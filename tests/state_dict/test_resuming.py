@@ -134,7 +134,7 @@ def test_torch_goes_on_from_what_was_trained_here(case, tmp_path):
 
 
 def test_what_has_no_gradient_yet_starts_undamped_in_torch(tmp_path):
-    transform = torchwise.sgd(0.1, 0.9, 0.3)
+    transform = torchwise.chain(torchwise.sgd(0.1, 0.9, 0.3), per_parameter_steps=True)
     params = {"a": jnp.ones(2), "b": jnp.ones(3)}
     state = transform.init(params)
     _, state = transform.update({"a": jnp.ones(2), "b": None}, state, params)

@@ -121,7 +121,7 @@ class SGD(Optimizer):
         return out
 
     @hooked
-    def step(self) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
+    def step(self) -> None:
         """Update every parameter that has a sum or else a gradient, and drop the sums."""
         self._update(self._held() | self._sums)
         self._sums.clear()

@@ -3,6 +3,7 @@
 import functools
 import inspect
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import fields
 from typing import Any, ClassVar
 
 import jax
@@ -62,6 +63,12 @@ class Optimizer(Hooked):
             cls.__doc__ = _documentation(cls.rule)
 
     def __init__(self, params: Any, *values: Any, **hyperparameters: Any) -> None:
+        taken = [one for one in fields(self.rule) if not one.kw_only]
+        if len(values) > len(taken):
+            raise TypeError(
+                f"{type(self).__name__}.__init__() takes from 2 to {len(taken) + 2} positional "
+                f"arguments but {len(values) + 2} were given"
+            )
         rule = self.rule(*values, **hyperparameters)
         self._build(params, {key: getattr(rule, key) for key in self.rule.group_keys})
 

@@ -68,8 +68,8 @@ class ParameterState(MutableMapping[str, Any]):
 class State(defaultdict[Parameter, Any]):
     """The `ParameterState` of each parameter; an empty one where there is none, as in torch."""
 
-    def __init__(self) -> None:
-        super().__init__(ParameterState)
+    def __init__(self, factory: Any = ParameterState) -> None:  # copy and pickle pass it
+        super().__init__(factory)
 
     def __setitem__(self, parameter: Parameter, values: Any) -> None:
         if not isinstance(values, ParameterState):
