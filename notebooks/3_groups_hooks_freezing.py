@@ -1,7 +1,7 @@
 # %% [markdown]
 # # Groups, hooks, freezing
 #
-# Do the stateful optimizers do what a fine-tuning script in torch's manner expects? On scikit-learn's
+# Do stateful optimizers do what a fine-tuning script in torch's manner expects? On scikit-learn's
 # digits: a slow hidden layer and a fast output layer, a log of gradient norms, layers that are
 # frozen and thawed, and batches in parts.
 

@@ -1,71 +1,270 @@
-"""The one table of cases: optimizers, hyperparameters, and how close to torch each must be."""
+"""The one table: a row per optimizer, with all that the tests of its properties have to know."""
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
+from hypothesis import strategies as st
 
 import torchwise
 
+Hyperparameters = Mapping[str, Any]
+
+
+def whole_step(hyperparameters: Hyperparameters, step: np.ndarray, old: Any, new: Any) -> Any:
+    """The part of a step that was divided by a root: all of it."""
+    return step
+
 
 class Optimizer(NamedTuple):
-    """Both sides of one optimizer, and how close its numerics allow them to be."""
+    """Both sides of one optimizer, what to try on them, and how close numerics allow them to be.
+
+    Without roots, an optimizer is equal to torch's to the bit. With roots it is where torch's are
+    correctly rounded: torch's square root is MKL's, of whose float32 results 0.6 to 16 % are 1 ulp
+    off, depending on the processor.
+    """
 
     ours: Callable[..., Any]
+    stateful: str  # the class in torchwise.optim
     theirs: type[torch.optim.Optimizer]
-    state_keys: tuple[str, ...]
-    to_the_bit: bool  # in float32 and float64
+    state_keys: tuple[str, ...]  # torch's, without "step"
+    counts: bool  # whether torch keeps a "step" for each parameter
+    grid: Mapping[str, tuple[Any, ...]]
+    full: tuple[dict[str, Any], ...]  # choices with as many terms in one program as there can be
+    random: st.SearchStrategy[dict[str, Any]]
+    bad: tuple[dict[str, Any], ...]  # what torch refuses
+    odd: tuple[dict[str, Any], ...]  # what torch takes, although it looks wrong
+    roots: bool = False
+    # With roots: the states that are made of them; the part of a step that they divide, from the
+    # hyperparameters, the step, and the states before and after it; and by how many ulp one root
+    # that is 1 ulp off may move a parameter in the end, None where it goes on moving it.
+    rooted: tuple[str, ...] = ()
+    divided: Callable[..., Any] = whole_step
+    drift: int | None = None
+    # A step's distance, in ulp of the larger part, from torch's own complex arithmetic. Where only
+    # the decay is a complex sum, the last line rounds to the next number in each part.
+    complex_ulps: float = 1.5
 
 
 class Case(NamedTuple):
-    """One row: an optimizer with hyperparameters, under the names that both sides use."""
+    """An optimizer with hyperparameters, under the names that both sides use."""
 
     name: str
     optimizer: Optimizer
     hyperparameters: dict[str, Any]
 
-
-SGD = Optimizer(torchwise.sgd, torch.optim.SGD, ("momentum_buffer",), to_the_bit=True)
-# torch's square root is MKL's: depending on the processor, 0.6 to 16 % of its float32 results are
-# 1 ulp off the correct rounding that XLA gives.
-ADAGRAD = Optimizer(torchwise.adagrad, torch.optim.Adagrad, ("sum",), to_the_bit=False)
-
-
-def grid(name: str, optimizer: Optimizer, **values: tuple[Any, ...]) -> list[Case]:
-    """Every combination of the values that torch accepts."""
-    cases = []
-    for combination in itertools.product(*values.values()):
-        chosen = dict(zip(values, combination))
-        if chosen.get("nesterov") and (not chosen["momentum"] or chosen["dampening"]):
-            continue
-        label = " ".join(f"{key}={value}" for key, value in chosen.items() if value and key != "lr")
-        cases.append(Case(f"{name} {label}".strip(), optimizer, chosen))
-    return cases
+    @property
+    def transform(self) -> Any:
+        """Our side."""
+        return self.optimizer.ours(**self.hyperparameters)
 
 
-CASES = [
-    *grid(
-        "sgd",
-        SGD,
-        lr=(0.1,),
-        momentum=(0, 0.9),
-        dampening=(0, 0.3),
-        weight_decay=(0, 0.013),
-        nesterov=(False, True),
-        maximize=(False, True),
+# XLA flushes subnormal numbers to zero on CPU and torch does not: keep products away from them.
+NUMBERS = st.one_of(st.just(0.0), st.floats(1e-6, 2))
+SIGNED = st.one_of(NUMBERS, NUMBERS.map(lambda number: -number))
+
+
+def _legal(chosen: dict[str, Any]) -> dict[str, Any]:
+    """Nesterov needs a momentum and no dampening."""
+    nesterov = chosen["nesterov"] and chosen["momentum"] > 0
+    return {**chosen, "nesterov": nesterov, "dampening": 0.0 if nesterov else chosen["dampening"]}
+
+
+SGD = Optimizer(
+    ours=torchwise.sgd,
+    stateful="SGD",
+    theirs=torch.optim.SGD,
+    state_keys=("momentum_buffer",),
+    counts=False,
+    grid={
+        "lr": (0.1,),
+        "momentum": (0, 0.9),
+        "dampening": (0, 0.3),
+        "weight_decay": (0, 0.013),
+        "nesterov": (False, True),
+        "maximize": (False, True),
+    },
+    full=(
+        {"momentum": 0.9, "weight_decay": 0.013, "nesterov": True},
+        {"momentum": 0.9, "dampening": 0.3, "weight_decay": 0.013, "maximize": True},
     ),
-    *grid(
-        "adagrad",
-        ADAGRAD,
-        lr=(0.01,),
-        lr_decay=(0, 0.01),
-        weight_decay=(0, 0.013),
-        initial_accumulator_value=(0, 0.2),
-        eps=(1e-10, 1e-3),
-        maximize=(False, True),
+    random=st.fixed_dictionaries(
+        {
+            "lr": NUMBERS,
+            "momentum": st.sampled_from([0.0, 0.1, 0.9, 1.3]),
+            "dampening": SIGNED,
+            "weight_decay": NUMBERS,
+            "nesterov": st.booleans(),
+            "maximize": st.booleans(),
+        }
+    ).map(_legal),
+    bad=(
+        {"lr": -1.0},
+        {"momentum": -0.1},
+        {"weight_decay": -1e-9},
+        {"nesterov": True},
+        {"nesterov": True, "momentum": 0.9, "dampening": 0.1},
+        {"lr": None},
+        {"lr": "a"},
+        {"lr": -1.0, "momentum": -1.0},
+        {"weight_decay": -1.0, "momentum": -1.0},
     ),
-]
+    odd=({"lr": float("nan")}, {"momentum": 1.5}, {"dampening": -2.0}, {"lr": 0.0}),
+    complex_ulps=3,  # with Nesterov four sums, each half an ulp in each part
+)
 
-# Whole vectors, vectors with tails of several lengths, matrices, a scalar, an empty array.
-SHAPES = [(1003,), (64,), (33,), (7, 9), (64, 3), (3, 1, 5), (1,), (), (0,)]
+ADAGRAD = Optimizer(
+    ours=torchwise.adagrad,
+    stateful="Adagrad",
+    theirs=torch.optim.Adagrad,
+    state_keys=("sum",),
+    counts=True,
+    grid={
+        "lr": (0.01,),
+        "lr_decay": (0, 0.01),
+        "weight_decay": (0, 0.013),
+        "initial_accumulator_value": (0, 0.2),
+        "eps": (1e-10, 1e-3),
+        "maximize": (False, True),
+    },
+    full=({"lr_decay": 0.01, "weight_decay": 0.013},),
+    random=st.fixed_dictionaries(
+        {
+            "lr": NUMBERS,
+            "lr_decay": NUMBERS,
+            "weight_decay": NUMBERS,
+            "initial_accumulator_value": NUMBERS,
+            "eps": st.floats(1e-12, 1e-2),
+            "maximize": st.booleans(),
+        }
+    ),
+    bad=(
+        {"lr": -1.0},
+        {"lr": float("nan")},
+        {"lr_decay": -0.1},
+        {"weight_decay": -0.1},
+        {"initial_accumulator_value": -1.0},
+        {"eps": -1e-10},
+        {"eps": float("nan")},
+        {"lr": "a"},
+        {"eps": None},
+        {"eps": -1.0, "lr_decay": -1.0},
+    ),
+    odd=({"lr": 0.0}, {"eps": 0.0}, {"lr_decay": 2.0}),
+    roots=True,
+    # A root moves its step by up to 2 ulp, of a step that may be twice as large as the parameter.
+    drift=4,
+)
+
+
+def _divided_by_rmsprop(hyperparameters: Hyperparameters, step: Any, old: Any, new: Any) -> Any:
+    """With momentum a quotient enters the buffer, and the step is the buffer's."""
+    momentum = hyperparameters["momentum"]
+    if not momentum:
+        return step
+    return hyperparameters["lr"] * (new["momentum_buffer"] - momentum * old["momentum_buffer"])
+
+
+RMSPROP = Optimizer(
+    ours=torchwise.rmsprop,
+    stateful="RMSprop",
+    theirs=torch.optim.RMSprop,
+    state_keys=("square_avg", "momentum_buffer", "grad_avg"),
+    counts=True,
+    grid={
+        "lr": (0.01,),
+        "alpha": (0.99, 0.3),  # torch's lerp has one branch for weights below 0.5, one for others
+        "eps": (1e-8, 1e-3),
+        "weight_decay": (0, 0.013),
+        "momentum": (0, 0.9),
+        "centered": (False, True),
+        "maximize": (False, True),
+    },
+    full=(
+        {"weight_decay": 0.013, "momentum": 0.9, "centered": True},
+        {"weight_decay": 0.013},
+    ),
+    random=st.fixed_dictionaries(
+        {
+            "lr": NUMBERS,
+            "alpha": st.floats(0, 1),
+            "eps": st.floats(1e-12, 1e-2),
+            "weight_decay": NUMBERS,
+            "momentum": st.sampled_from([0.0, 0.1, 0.9, 1.3]),
+            "centered": st.booleans(),
+            "maximize": st.booleans(),
+        }
+    ),
+    bad=(
+        {"lr": -1.0},
+        {"lr": float("nan")},
+        {"eps": -1e-8},
+        {"eps": float("nan")},
+        {"momentum": -0.1},
+        {"weight_decay": -0.1},
+        {"alpha": -0.5},
+        {"alpha": float("nan")},
+        {"lr": "a"},
+        {"alpha": None},
+        {"alpha": -1.0, "weight_decay": -1.0},
+        {"weight_decay": -1.0, "momentum": -1.0},
+        {"momentum": -1.0, "eps": -1.0},
+    ),
+    odd=({"lr": 0.0}, {"alpha": 1.5}, {"momentum": 2.0}, {"eps": 0.0}),
+    roots=True,
+    rooted=("momentum_buffer",),
+    divided=_divided_by_rmsprop,
+    drift=None,  # the momentum buffer remembers it
+)
+
+OPTIMIZERS = {"sgd": SGD, "adagrad": ADAGRAD, "rmsprop": RMSPROP}
+
+
+def _case(name: str, optimizer: Optimizer, chosen: dict[str, Any]) -> Case:
+    label = " ".join(f"{key}={value}" for key, value in chosen.items() if value)
+    return Case(f"{name} {label}", optimizer, chosen)
+
+
+def full(name: str, optimizer: Optimizer) -> list[Case]:
+    """The choices with many terms; the other values are the first of the grid."""
+    first = {key: values[0] for key, values in optimizer.grid.items()}
+    return [_case(name, optimizer, {**first, **chosen}) for chosen in optimizer.full]
+
+
+def product(name: str, optimizer: Optimizer) -> list[Case]:
+    """Every combination of the grid that torch accepts."""
+    combinations = itertools.product(*optimizer.grid.values())
+    every = (dict(zip(optimizer.grid, combination)) for combination in combinations)
+    return [_case(name, optimizer, chosen) for chosen in every if _accepted(optimizer, chosen)]
+
+
+def _accepted(optimizer: Optimizer, chosen: dict[str, Any]) -> bool:
+    try:
+        optimizer.theirs([torch.zeros(1)], **chosen)
+    except ValueError:
+        return False
+    return True
+
+
+def pairwise(cases: list[Case], chosen: list[Case]) -> list[Case]:
+    """Add cases to the chosen ones until every pair of values that occurs in any is covered."""
+    chosen, missing = list(chosen), set().union(*map(_pairs, cases)).difference(*map(_pairs, chosen))
+    while missing:
+        best = max(cases, key=lambda case: len(missing & _pairs(case)))
+        chosen.append(best)
+        missing -= _pairs(best)
+    return chosen
+
+
+def _pairs(case: Case) -> set[Any]:
+    return set(itertools.combinations(case.hyperparameters.items(), 2))
+
+
+FULL = [case for row in OPTIMIZERS.items() for case in full(*row)]
+PRODUCT = [case for row in OPTIMIZERS.items() for case in product(*row)]
+CASES = [case for row in OPTIMIZERS.items() for case in pairwise(product(*row), full(*row))]
+
+# Vectors with tails of several lengths, a matrix, a scalar, an empty array; no two are alike.
+SHAPES = [(1003,), (64,), (33,), (7, 9), (), (0,)]

@@ -6,8 +6,13 @@ import numpy as np
 import optax
 
 
-def jitted_step(transform):
-    """Update and `apply_updates` in one program, which equality to the bit needs."""
+def stepping(transform):
+    """The transform's `step` as a jitted function of parameters, state and gradients."""
+    return jax.jit(lambda params, state, grads: transform.step(grads, state, params))
+
+
+def updating(transform):
+    """`update` and `apply_updates` in one program, which equality to the bit needs."""
 
     @jax.jit
     def step(params, state, grads):
@@ -17,39 +22,60 @@ def jitted_step(transform):
     return step
 
 
-def states_of(state, key):
-    """The fields of that name in a chain's state, parameter by parameter."""
-    found = [getattr(inner, key) for inner in state.states if hasattr(inner, key)]
-    assert len(found) <= 1, f"several states hold {key!r}"
-    return found[0] if found else None
+WAYS = {"step": stepping, "update": updating}
+
+
+@jax.jit
+def step_of_any(transform, params, state, grads):
+    """A step of a chain whose numbers are data: chains of one structure share a program."""
+    return transform.step(grads, state, params)
 
 
 class FunctionalRun:
-    """A chain over a list of arrays."""
+    """A chain over a list of arrays.
 
-    def __init__(self, transform, params):
+    Args:
+        transform: the chain.
+        params: numpy arrays.
+        step: a function as `stepping` returns, to share its program; by default a new one.
+    """
+
+    def __init__(self, transform, params, step=None):
         self.params = [jnp.asarray(param) for param in params]
         self.state = transform.init(self.params)
-        self._step = jitted_step(transform)
+        self._step = stepping(transform) if step is None else step
 
     def step(self, grads):
         grads = [None if grad is None else jnp.asarray(grad) for grad in grads]
         self.params, self.state = self._step(self.params, self.state, grads)
 
     def states(self, key):
-        leaves = states_of(self.state, key)
-        return None if leaves is None else [np.asarray(leaf) for leaf in leaves]
+        """The states of that name, one per parameter; None where there are none."""
+        if key == "step":
+            step = self.state.step
+            return step if isinstance(step, list) else [step] * len(self.params)
+        found = [getattr(state, key) for state in self.state.states if hasattr(state, key)]
+        assert len(found) <= 1, f"several states hold {key!r}"
+        leaves = found[0] if found else None
+        return [None] * len(self.params) if leaves is None else list(map(np.asarray, leaves))
 
-    def adopt(self, theirs, keys):
-        """Go on from the parameters and states of the other side."""
-        self.params = [jnp.asarray(param) for param in theirs.params]
-        inner = []
-        for state in self.state.states:
-            held = [key for key in keys if hasattr(state, key)]
-            inner.append(
-                state._replace(**{key: list(map(jnp.asarray, theirs.states(key))) for key in held})
-            )
-        self.state = self.state._replace(states=tuple(inner))
+    def adopt(self, params, states):
+        """Go on from these parameters, and states under torch's names; None leaves a state."""
+        self.params = list(map(jnp.asarray, params))
+        self.state = self.state._replace(
+            states=tuple(_with_leaves(inner, states) for inner in self.state.states)
+        )
+
+
+def _with_leaves(state, states):
+    new = {}
+    for key, leaves in states.items():
+        old = getattr(state, key, None)
+        if old is not None:
+            new[key] = [
+                was if leaf is None else jnp.asarray(leaf) for was, leaf in zip(old, leaves)
+            ]
+    return state._replace(**new)
 
 
 def draw(rng: np.random.Generator, shapes, dtype, scale=1.0):

@@ -1,7 +1,6 @@
 """Real torch, driven with numpy arrays."""
 
 import contextlib
-import itertools
 from typing import Any
 
 import ml_dtypes
@@ -50,29 +49,39 @@ class TorchRun:
 @contextlib.contextmanager
 def torchs_sqrt(replacement):
     """Let torch take its square roots by `replacement(tensor, original)`."""
-    original = torch.Tensor.sqrt
+    original, in_place = torch.Tensor.sqrt, torch.Tensor.sqrt_
     torch.Tensor.sqrt = lambda tensor: replacement(tensor, original)
+    torch.Tensor.sqrt_ = lambda tensor: tensor.copy_(replacement(tensor, original))
     try:
         yield
     finally:
-        torch.Tensor.sqrt = original
+        torch.Tensor.sqrt, torch.Tensor.sqrt_ = original, in_place
+
+
+def correct_root(tensor: torch.Tensor) -> np.ndarray:
+    """numpy's square root, which IEEE 754 defines to the bit; NaN below zero."""
+    with np.errstate(invalid="ignore"):
+        return np.sqrt(to_numpy(tensor))
 
 
 def correctly_rounded_sqrt():
-    """Give torch numpy's square root, which IEEE 754 defines to the bit, in place of MKL's."""
-    return torchs_sqrt(lambda tensor, _: torch.as_tensor(np.sqrt(tensor.numpy())))
+    """Give torch correctly rounded square roots in place of MKL's."""
+    return torchs_sqrt(lambda tensor, _: to_torch(correct_root(tensor)))
 
 
 def counted_misrounded_roots(counts: list[np.ndarray]):
-    """Count the roots of torch that are not correctly rounded, in one array a parameter.
+    """Count the roots of torch that are not correctly rounded, in one array for each parameter.
 
-    torch takes the roots of all parameters in turn, step after step.
+    A root belongs to the parameter of its shape, so no two may have the same.
     """
-    turn = itertools.cycle(counts)
+    by_shape = {count.shape: count for count in counts}
+    assert len(by_shape) == len(counts), "two parameters have the same shape"
 
     def counted(tensor, original):
         root = original(tensor)
-        next(turn)[...] += root.numpy() != np.sqrt(tensor.numpy())
+        right = correct_root(tensor)
+        found = to_numpy(root)
+        by_shape[found.shape][...] += (found != right) & ~np.isnan(right)
         return root
 
     return torchs_sqrt(counted)

@@ -40,9 +40,9 @@ class Row(NamedTuple):
     ours: optax.GradientTransformation
 
 
-def torchs(face: Callable[..., torch.optim.Optimizer], **values: Any) -> Callable[..., Any]:
+def torchs(make: Callable[..., torch.optim.Optimizer], **values: Any) -> Callable[..., Any]:
     """A constructor that waits for the parameters."""
-    return functools.partial(face, **values)
+    return functools.partial(make, **values)
 
 
 SGD, ADAGRAD = torch.optim.SGD, torch.optim.Adagrad

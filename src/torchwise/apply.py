@@ -58,7 +58,9 @@ def schedules(part: Transform) -> dict[str, Callable[[Any], Any]]:
 
 def _at(part: Transform, step: Any) -> Transform:
     found = schedules(part)
-    return part.replaced(**{name: double(f(step - 1)) for name, f in found.items()}) if found else part
+    return (
+        part.replaced(**{name: double(f(step - 1)) for name, f in found.items()}) if found else part
+    )
 
 
 def step_leaves(leaves: Sequence[Leaf]) -> list[tuple[jax.Array, tuple[Any, ...]]]:

@@ -4,7 +4,7 @@ import abc
 import dataclasses
 import functools
 from collections.abc import Sequence
-from typing import Any, Self, dataclass_transform
+from typing import Any, Self, cast, dataclass_transform
 
 import jax
 
@@ -27,7 +27,7 @@ def _structure(fields: "Fields") -> dict[str, Any]:
     if found is None:
         found = {
             field.name: value
-            for field in dataclasses.fields(fields)
+            for field in dataclasses.fields(cast(Any, fields))
             if _is_structure(value := getattr(fields, field.name), _TERM in field.metadata)
         }
         vars(fields)["_structure"] = found
@@ -67,11 +67,11 @@ def _unflatten(cls: type["Fields"], structure: Any, children: Sequence[Any]) -> 
 
 @functools.cache
 def _field_names(cls: type["Fields"]) -> tuple[str, ...]:
-    return tuple(field.name for field in dataclasses.fields(cls))
+    return tuple(field.name for field in dataclasses.fields(cast(Any, cls)))
 
 
 @dataclass_transform(frozen_default=True, field_specifiers=(dataclasses.field, term))
-class Fields(abc.ABC):
+class Fields(abc.ABC):  # noqa: B024 (the classes below it have abstract methods)
     """The base of what has hyperparameters.
 
     A subclass is a frozen dataclass and a pytree: it declares its hyperparameters as annotated
@@ -83,7 +83,7 @@ class Fields(abc.ABC):
         super().__init_subclass__(**kwargs)
         dataclasses.dataclass(frozen=True)(cls)
         jax.tree_util.register_pytree_with_keys(
-            cls, _flatten_with_keys, functools.partial(_unflatten, cls), _flatten
+            cls, _flatten_with_keys, cast(Any, functools.partial(_unflatten, cls)), _flatten
         )
 
     def has(self, name: str) -> bool:

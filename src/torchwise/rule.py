@@ -97,6 +97,13 @@ class Rule(Transform):
     def check(self) -> None:
         """Raise what torch raises for invalid hyperparameters, in torch's words and order."""
 
+    def memory(self, param: jax.Array) -> dict[str, Any]:
+        """Return all arrays that a parameter may have, whatever options are off, under their keys.
+
+        What an option that is off has left behind is loaded with the rest, as torch does.
+        """
+        return dict.fromkeys(self.State._fields, param)
+
     def parts(self) -> tuple[Any, ...]:
         """Return the blocks that a gradient passes first, and the rule that moves at the end."""
         return (self,)

@@ -62,10 +62,9 @@ class Chain(optax.GradientTransformationExtraArgs):
     transforms: tuple[Transform, ...]
     parts: Parts
     per_parameter_steps: bool
+    _definition: Definition
 
-    def __new__(
-        cls, transforms: Sequence[Transform], per_parameter_steps: bool = False
-    ) -> "Chain":
+    def __new__(cls, transforms: Sequence[Transform], per_parameter_steps: bool = False) -> "Chain":
         """Bind `init` and `update` to the chain."""
         parts = tuple(
             part
@@ -127,7 +126,7 @@ jax.tree_util.register_pytree_with_keys(
         ((jax.tree_util.GetAttrKey("transforms"), chain.transforms),),
         chain.per_parameter_steps,
     ),
-    lambda per_parameter_steps, children: Chain(*children, per_parameter_steps),
+    lambda per_parameter_steps, children: Chain(children[0], per_parameter_steps),
 )
 
 

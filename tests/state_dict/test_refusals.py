@@ -81,7 +81,10 @@ REFUSED = {
         ["'momentum_buffer' cannot be read: only dense tensors"],
     ),
     "a step with axes": (adagrad(np.ones(2)), ["'step' has shape (2,), a scalar is wanted"]),
-    "a step that is none": (adagrad(float("nan")), ["'step' is nan, but a step count must be at least 0 and below 2**31"]),
+    "a step that is none": (
+        adagrad(float("nan")),
+        ["'step' is nan, but a step count must be at least 0 and below 2**31"],
+    ),
     "a negative lr": (sgd_dict(lr=-1), ["group 0: Invalid learning rate: -1"]),
     "nesterov without momentum": (
         sgd_dict(momentum=0, nesterov=True),

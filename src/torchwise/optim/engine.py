@@ -63,6 +63,7 @@ def _leaves(plan: Plan, params: Any, states: Any, grads: Any, numbers: Any) -> I
     given, held = iter(zip(params, grads)), iter(states)
     number = iter(numbers[index] for index in range(numbers.shape[0]))
     for structure, names, size, numbers_each in plan:
+        parts, n = (), ()
         for index in range(size):
             if index == 0 or numbers_each:
                 parts, n = structure.unflatten([next(number) for _ in range(structure.num_leaves)])

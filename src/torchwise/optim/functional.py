@@ -61,9 +61,7 @@ class Return:
         ValueError: if the structure is another one.
     """
 
-    def __init__(
-        self, tree: Any, owners: Owners, state: State, params: Any, returned: Any
-    ) -> None:
+    def __init__(self, tree: Any, owners: Owners, state: State, params: Any, returned: Any) -> None:
         self.results: list[Any] = []
         self._tree, self._owners, self._state = tree, owners, state
         self._params, self._returned = params, returned

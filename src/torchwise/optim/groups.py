@@ -67,6 +67,8 @@ def _refuse_duplicates(group: dict[str, Any], others: list[dict[str, Any]]) -> N
                 f"cannot add param group {having} to the optimizer"
             )
     # A parameter is the same holder, or the very same array in another holder.
-    taken = {id(kept) for other in others for one in other["params"] for kept in (one, one.own_array)}
+    taken = {
+        id(kept) for other in others for one in other["params"] for kept in (one, one.own_array)
+    }
     if any(id(kept) in taken for one in parameters for kept in (one, one.own_array)):
         raise ValueError("some parameters appear in more than one parameter group")

@@ -239,9 +239,7 @@ class Optimizer(Hooked):
                 the parameters differ.
         """
         with settled():
-            return functional.export(
-                self._tree(), self._owners(), self._state, per_parameter_steps
-            )
+            return functional.export(self._tree(), self._owners(), self._state, per_parameter_steps)
 
     def from_functional(self, params: Any, state: Any) -> None:
         """Take back what came of `to_functional`.

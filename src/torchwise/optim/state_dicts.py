@@ -92,9 +92,7 @@ def from_dict(
     return groups, state
 
 
-def _match(
-    index: int, saved: Group, live: Group
-) -> tuple[list[tuple[Parameter, str]], list[str]]:
+def _match(index: int, saved: Group, live: Group) -> tuple[list[tuple[Parameter, str]], list[str]]:
     """Return the parameter and the label of each saved id: by name where both sides have names."""
     parameters = live["params"]
     theirs, ours = saved.get("param_names"), live.get("param_names")

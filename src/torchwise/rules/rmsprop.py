@@ -23,7 +23,7 @@ class RMSpropState(NamedTuple):
 class RMSpropNumbers(NamedTuple):
     """The hyperparameters of a step; `rest` is `1 - alpha`."""
 
-    lr: Scalar
+    lr: Any
     alpha: Scalar
     rest: Scalar
     eps: Scalar

@@ -17,7 +17,7 @@ class ScaleByLearningRate(Rule):
     in_torch: ClassVar = ("lr", "lr_decay")
     divides: ClassVar[bool] = True
 
-    lr: Scalar
+    lr: Any  # a number or a schedule; in `numbers` it is a number
     lr_decay: Scalar = term(default=0.0)
 
     @property

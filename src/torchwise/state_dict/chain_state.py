@@ -35,9 +35,7 @@ def entries_of(
         state: of the chain.
         params: the parameters.
     """
-    fields = {
-        name: jax.tree.leaves(tree) for name, tree in arrays_of(state.states[start:]).items()
-    }
+    fields = {name: jax.tree.leaves(tree) for name, tree in arrays_of(state.states[start:]).items()}
     steps = steps_of(state, len(params))
     found = []
     for index, param in enumerate(params):

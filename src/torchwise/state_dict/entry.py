@@ -109,8 +109,8 @@ def _shapes(
     needed = jax.eval_shape(functools.partial(_initial_arrays, rule), param)
     if rule.counts_in_torch:
         needed = {STEP: jax.ShapeDtypeStruct((), np.float32), **needed}
-    rest = {key: param for key in rule.State._fields if key not in needed} if stale else {}
-    return needed, {**needed, **rest}
+    stored = jax.eval_shape(rule.memory, param) if stale else {}
+    return needed, {**stored, **needed}
 
 
 def _load(

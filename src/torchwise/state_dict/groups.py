@@ -87,6 +87,8 @@ def torch_rule(chain: Chain) -> tuple[Rule, int]:
         ValueError: if torch has no such optimizer.
     """
     rule, blocks = chain.rule, list(chain.transforms[:-1])
+    if rule is not None and not rule.name:
+        *blocks, rule = (*blocks, *rule.parts())
     own: list[Any] = []
     if isinstance(rule, ScaleByLearningRate):
         while blocks and blocks[-1].in_torch:
@@ -125,7 +127,7 @@ def _at(value: Any, step: int) -> Any:
     if not callable(value):
         return plain(value)
     with jax.enable_x64(True):
-        return float(value(jnp.asarray(step, jnp.int32)))
+        return float(jnp.asarray(value(jnp.asarray(step, jnp.int32))))
 
 
 def _required(rule: type[Rule]) -> set[str]:
