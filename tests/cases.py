@@ -250,7 +250,10 @@ def _accepted(optimizer: Optimizer, chosen: dict[str, Any]) -> bool:
 
 def pairwise(cases: list[Case], chosen: list[Case]) -> list[Case]:
     """Add cases to the chosen ones until every pair of values that occurs in any is covered."""
-    chosen, missing = list(chosen), set().union(*map(_pairs, cases)).difference(*map(_pairs, chosen))
+    chosen, missing = (
+        list(chosen),
+        set().union(*map(_pairs, cases)).difference(*map(_pairs, chosen)),
+    )
     while missing:
         best = max(cases, key=lambda case: len(missing & _pairs(case)))
         chosen.append(best)

@@ -242,13 +242,13 @@ def _operand(other: Any, wide: jax.Array) -> Any:
 
 
 def _divisor(other: Any, wide: jax.Array) -> Any:
-    """What to divide by; a number becomes an array as far as XLA knows."""
+    """What to divide by; a number becomes an array as far as XLA knows.
+
+    XLA would turn the quotient by a number, constant or not, into a product with its reciprocal.
+    """
     if _is_tensor(other):
         return _wide(other)
-    divisor = _constant(other, wide.dtype)
-    if isinstance(divisor, jax.Array):
-        return jnp.where(divisor == divisor, divisor, wide)
-    return jnp.where(wide == wide, divisor, wide)
+    return jnp.where(wide == wide, _constant(other, wide.dtype), wide)
 
 
 def _is_tensor(value: Any) -> bool:

@@ -84,6 +84,20 @@ class Rule(Transform):
         starts_with_state: whether torch makes a state before the first gradient.
         adds: whether `move` only adds to its `base`; then an increment is what it adds to -0.0.
         divides: whether `move` takes a `rounding.Quotient` for a gradient.
+
+    Examples:
+        >>> import jax.numpy as jnp, torchwise
+        >>> class Descend(torchwise.Rule):
+        ...     lr: float = 0.1
+        ...
+        ...     def numbers(self, step):
+        ...         return self.lr
+        ...
+        ...     def move(self, base, grad, state, param, n):
+        ...         return base - n * grad
+        >>> transform, param = torchwise.chain(Descend(0.5)), jnp.ones(1)
+        >>> transform.step(jnp.ones(1), transform.init(param), param)[0]
+        Array([0.5], dtype=float32)
     """
 
     name: ClassVar[str] = ""

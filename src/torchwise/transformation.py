@@ -57,6 +57,14 @@ class Chain(optax.GradientTransformationExtraArgs):
         parts: the same, with the rule taken apart into the blocks that it begins with and the
             rule that moves the parameter.
         per_parameter_steps: whether every parameter has a step count of its own.
+
+    Examples:
+        >>> import jax.numpy as jnp, torchwise
+        >>> transform = torchwise.chain(torchwise.trace(0.9), torchwise.scale_by_learning_rate(0.5))
+        >>> isinstance(transform, torchwise.Chain), len(transform.parts)
+        (True, 2)
+        >>> transform.step(jnp.ones(1), transform.init(jnp.ones(1)), jnp.ones(1))[0]
+        Array([0.5], dtype=float32)
     """
 
     transforms: tuple[Transform, ...]
@@ -126,7 +134,7 @@ jax.tree_util.register_pytree_with_keys(
         ((jax.tree_util.GetAttrKey("transforms"), chain.transforms),),
         chain.per_parameter_steps,
     ),
-    lambda per_parameter_steps, children: Chain(children[0], per_parameter_steps),
+    lambda per_parameter_steps, children: Chain(next(iter(children)), per_parameter_steps),
 )
 
 

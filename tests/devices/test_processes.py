@@ -5,10 +5,10 @@ import socket
 import jax
 import numpy as np
 import pytest
+from torchwise.demo.jax_side import JaxTrainer
 
 from devices import launch
 from torchwise.demo import data, experiment, network
-from torchwise.demo.jax_side import JaxTrainer
 
 EPOCHS = 3
 PROCESSES = 2

@@ -243,8 +243,9 @@ class InBlocks(TorchRun):
 
     def _cut(self, arrays):
         return [
-            array if array is None or not array.ndim else array[: np.prod(shape, dtype=int)]
-            .reshape(shape)
+            array
+            if array is None or not array.ndim
+            else array[: np.prod(shape, dtype=int)].reshape(shape)
             for array, shape in zip(arrays, self.shapes)
         ]
 
@@ -287,7 +288,9 @@ def test_an_increment_of_a_half_type_is_rounded_once_more(case, programs, half):
             old = theirs.params
             walk(ours, theirs, rng, HALF_SHAPES, half, 1)
             for our, their, before in zip(ours.params, theirs.params, old):
-                our, their, before = (np.atleast_1d(each).astype(float) for each in (our, their, before))
+                our, their, before = (
+                    np.atleast_1d(each).astype(float) for each in (our, their, before)
+                )
                 finite = np.isfinite(their)
                 np.testing.assert_array_equal(np.isfinite(our), finite)
                 sums = np.maximum(np.abs(our), np.abs(their))[finite].astype(half)

@@ -3,6 +3,8 @@
 import dataclasses
 from typing import Any, ClassVar
 
+import jax
+
 from torchwise.blocks.add_decayed_weights import AddDecayedWeights
 from torchwise.blocks.clip_by_norm import ClipByNorm
 from torchwise.blocks.scale import Scale
@@ -81,6 +83,9 @@ class DragonSGD(Rule):
     def check(self) -> None:
         SGD(self.lr, self.momentum, self.dampening, self.weight_decay, self.nesterov).check()
 
+    def memory(self, param: jax.Array) -> dict[str, Any]:
+        return self._trace().init(param)._asdict()
+
     def parts(self) -> tuple[Any, ...]:
         blocks: list[Block] = [Scale(self.scale)] if self._scales else []
         if self.has("clip_norm"):
@@ -89,8 +94,11 @@ class DragonSGD(Rule):
             blocks.append(AddDecayedWeights(self.weight_decay))
         if not self.has("momentum"):
             return *blocks, ScaleByLearningRate(self.lr)
+        return *blocks, self._trace()
+
+    def _trace(self) -> Rule:
         trace = CorrectedTraceWithLr if self.momentum_correction else TraceWithLr
-        return *blocks, trace(self.lr, self.momentum, self.nesterov)
+        return trace(self.lr, self.momentum, self.nesterov)
 
 
 sgd = as_function(DragonSGD, "sgd")

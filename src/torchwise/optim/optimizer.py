@@ -397,4 +397,14 @@ class Optimizer(Hooked):
 def _documentation(rule: type[Rule]) -> str:
     """Return the documentation of a rule for its stateful class, which has parameters first."""
     text = (inspect.getdoc(rule) or "").split("\nExamples:")[0]
-    return text.replace("Args:\n", "Args:\n    params: see `Optimizer`.\n", 1)
+    text = text.replace("Args:\n", "Args:\n    params: see `Optimizer`.\n", 1)
+    return f"""{text}
+Examples:
+    >>> import jax.numpy as jnp
+    >>> from torchwise import optim
+    >>> optimizer = optim.{rule.name}({{"w": jnp.ones(2)}}, lr=0.5)
+    >>> optimizer.train_step(lambda params: jnp.sum(params["w"] ** 2))
+    Array(2., dtype=float32)
+    >>> bool(jnp.all(optimizer.params["w"] < 1))
+    True
+"""

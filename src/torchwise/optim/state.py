@@ -20,7 +20,7 @@ class ParameterState(MutableMapping[str, Any]):
 
     __slots__ = ("_owned", "_values")
 
-    def __init__(self, values: Mapping[str, Any] = {}) -> None:  # noqa: B006 (never changed)
+    def __init__(self, values: Mapping[str, Any] = {}) -> None:
         self._values = dict(values)
         self._owned = False
 

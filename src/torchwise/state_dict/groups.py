@@ -86,7 +86,8 @@ def torch_rule(chain: Chain) -> tuple[Rule, int]:
     Raises:
         ValueError: if torch has no such optimizer.
     """
-    rule, blocks = chain.rule, list(chain.transforms[:-1])
+    rule: Any = chain.rule
+    blocks: list[Any] = list(chain.transforms[:-1])
     if rule is not None and not rule.name:
         *blocks, rule = (*blocks, *rule.parts())
     own: list[Any] = []

@@ -6,8 +6,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from torchwise.state_dict.layout import Layout, is_ignored
 from torchwise.state_dict.arrays import adopted, any_array
+from torchwise.state_dict.layout import Layout, is_ignored
 from torchwise.state_dict.matching import match_names
 
 
