@@ -10,6 +10,7 @@ several outputs on CPU, too, if they are siblings: computed from the same inputs
 the other. Then the second pass starts from the old states.
 """
 
+import dataclasses
 import os
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -52,8 +53,15 @@ def counts(parts: Parts) -> bool:
 
 
 def schedules(part: Transform) -> dict[str, Callable[[Any], Any]]:
-    """Return the hyperparameters of a part that are functions of the count, by name."""
-    return {name: value for name, value in vars(part).items() if callable(value)}
+    """Return the hyperparameters of a part that are functions of the count, by name.
+
+    Other functions are fields with the metadata `{"static": True}`.
+    """
+    return {
+        field.name: value
+        for field in dataclasses.fields(part)
+        if callable(value := getattr(part, field.name)) and not field.metadata.get("static")
+    }
 
 
 def _at(part: Transform, step: Any) -> Transform:

@@ -26,9 +26,10 @@ def _structure(fields: "Fields") -> dict[str, Any]:
     found = vars(fields).get("_structure")
     if found is None:
         found = {
-            field.name: value
+            field.name: getattr(fields, field.name)
             for field in dataclasses.fields(cast(Any, fields))
-            if _is_structure(value := getattr(fields, field.name), _TERM in field.metadata)
+            if field.metadata.get("static", False)
+            or _is_structure(getattr(fields, field.name), _TERM in field.metadata)
         }
         vars(fields)["_structure"] = found
     return found
@@ -76,7 +77,7 @@ class Fields(abc.ABC):  # noqa: B024 (the classes below it have abstract methods
 
     A subclass is a frozen dataclass and a pytree: it declares its hyperparameters as annotated
     fields. Numbers, arrays and nested pytrees are data; booleans, None, strings, functions and the
-    zeros of a `term` are structure.
+    zeros of a `term` are structure, and fields with the metadata `{"static": True}`.
     """
 
     def __init_subclass__(cls, **kwargs: Any) -> None:

@@ -20,7 +20,7 @@ from jax.test_util import check_grads
 
 import torchwise
 from distance import same_bits
-from functional_run import FunctionalRun, draw, jitted_step
+from functional_run import FunctionalRun, draw, updating
 from torch_oracle import TorchRun, correctly_rounded_sqrt
 
 FULL_SGD = {"lr": 0.1, "momentum": 0.9, "weight_decay": 0.01}
@@ -65,7 +65,7 @@ def test_any_pytree(name, make):
     transform = make(0.5, weight_decay=0.1)
     state = transform.init(params)
     grads = jax.tree.map(jnp.ones_like, params)
-    new, new_state = jitted_step(transform)(params, state, grads)
+    new, new_state = updating(transform)(params, state, grads)
     assert jax.tree.structure(new) == jax.tree.structure(params)
     assert jax.tree.structure(new_state) == jax.tree.structure(state)
     assert all(jax.tree.leaves(jax.tree.map(lambda a, b: np.all(a < b), new, params)))
@@ -75,10 +75,12 @@ def test_any_pytree(name, make):
 @pytest.mark.parametrize("make", [torchwise.sgd, torchwise.adagrad])
 def test_a_missing_gradient_leaves_everything(make, missing):
     hyperparameters = {"momentum": 0.9, "dampening": 0.5} if make is torchwise.sgd else {}
-    transform = make(0.5, weight_decay=0.1, **hyperparameters)
+    transform = torchwise.chain(
+        make(0.5, weight_decay=0.1, **hyperparameters), per_parameter_steps=True
+    )
     params = {"a": -jnp.zeros((2, 3)), "b": jnp.ones(2)}
     state = transform.init(params)
-    step = jitted_step(transform)
+    step = updating(transform)
     _, state = step(params, state, jax.tree.map(jnp.ones_like, params))
     new, new_state = step(params, state, {"a": None, "b": jnp.ones(2)})
     updates, _ = transform.update({"a": missing, "b": jnp.ones(2)}, state, params)
@@ -119,7 +121,8 @@ def test_random_sgd_is_torchs_to_the_bit(
         rng = np.random.default_rng(seed)
         shapes = [(33,), (2, 3), ()]
         params = draw(rng, shapes, dtype)
-        ours = FunctionalRun(torchwise.sgd(**hyperparameters), params)
+        transform = torchwise.chain(torchwise.sgd(**hyperparameters), per_parameter_steps=True)
+        ours = FunctionalRun(transform, params)
         theirs = TorchRun(torch.optim.SGD, params, **hyperparameters)
         for pattern in missing:
             grads = [
@@ -154,7 +157,8 @@ def test_random_adagrad_is_torchs_to_the_bit_with_correct_roots(
         rng = np.random.default_rng(seed)
         shapes = [(33,), (2, 3), ()]
         params = draw(rng, shapes, dtype)
-        ours = FunctionalRun(torchwise.adagrad(**hyperparameters), params)
+        transform = torchwise.chain(torchwise.adagrad(**hyperparameters), per_parameter_steps=True)
+        ours = FunctionalRun(transform, params)
         theirs = TorchRun(torch.optim.Adagrad, params, **hyperparameters)
         for pattern in missing:
             grads = [
@@ -167,6 +171,32 @@ def test_random_adagrad_is_torchs_to_the_bit_with_correct_roots(
         for our, their in zip(ours.states("sum"), theirs.states("sum")):
             assert same_bits(our, their)
         assert [float(step) for step in ours.state.step] == list(map(float, theirs.states("step")))
+
+
+def test_a_shared_count_refuses_a_missing_gradient():
+    transform = torchwise.adagrad(0.5)
+    params = {"a": jnp.ones(2), "b": jnp.ones(2)}
+    state = transform.init(params)
+    assert state.step.shape == ()
+    for call in (transform.step, transform.update):
+        with pytest.raises(ValueError, match=r"no gradient for \['a'\].*per_parameter_steps=True"):
+            call({"a": None, "b": params["b"]}, state, params)
+
+
+def test_a_chain_without_a_rule_has_no_step():
+    block, param = torchwise.trace(0.9), jnp.ones(2)
+    with pytest.raises(TypeError, match="the last of a chain must be a rule"):
+        block.step(param, block.init(param), param)
+    with pytest.raises(TypeError, match="SGD moves the parameter and must be the last"):
+        torchwise.chain(torchwise.sgd(0.1), block)
+
+
+def test_a_state_of_another_transform_is_refused():
+    param = jnp.ones(2)
+    transform, other = torchwise.sgd(0.1, 0.9), torchwise.sgd(0.1)
+    for call in (transform.step, transform.update):
+        with pytest.raises(ValueError, match="not one that init"):
+            call(param, other.init(param), param)
 
 
 def test_the_first_buffer_keeps_the_sign_of_zero():
@@ -228,7 +258,7 @@ def test_state_has_the_parameters_type(make, dtype):
         params = {"w": jnp.ones((2, 3), dtype)}
         transform = make(0.1, **({"momentum": 0.9} if make is torchwise.sgd else {}))
         before = transform.init(params)
-        new, after = jitted_step(transform)(params, before, params)
+        new, after = updating(transform)(params, before, params)
         key = "momentum_buffer" if make is torchwise.sgd else "sum"
         assert optax.tree_utils.tree_get(after, key)["w"].dtype == dtype
         assert new["w"].dtype == dtype
@@ -285,7 +315,9 @@ def test_gradients_flow_through_adagrad():
 
 @jax.numpy_dtype_promotion("standard")  # the schedule mixes int32 and floats
 def test_schedules_count_from_zero_for_each_parameter():
-    transform = torchwise.sgd(lambda count: 0.5 / (1 + count))
+    transform = torchwise.chain(
+        torchwise.sgd(lambda count: 0.5 / (1 + count)), per_parameter_steps=True
+    )
     params = {"a": jnp.zeros(1), "b": jnp.zeros(1)}
     state = transform.init(params)
     one = jnp.ones(1)

@@ -18,7 +18,7 @@ for name, transform in {
     "nesterov": torchwise.sgd(0.1, 0.9, weight_decay=0.01, nesterov=True),
     "dampening": torchwise.sgd(0.1, 0.9, 0.3, 0.01, maximize=True),
     "adagrad": torchwise.adagrad(0.1, 0.01, 0.01),
-    "dragon": torchwise.dragon_sgd(0.1, 0.9, weight_decay=0.01, nesterov=True),
+    "dragon": torchwise.dragon.sgd(0.1, 0.9, weight_decay=0.01, nesterov=True),
 }.items():
     def step(params, state, grads):
         updates, state = transform.update(grads, state, params)

@@ -13,7 +13,7 @@ from jax import lax
 
 import torchwise
 from distance import same_bits
-from functional_run import jitted_step
+from functional_run import updating
 
 FACTORIES = {
     "sgd": lambda lr=0.1: torchwise.sgd(lr, 0.9, 0.2, 0.01),
@@ -30,7 +30,7 @@ def factory(request):
 
 
 def run(transform, steps=4, params=PARAMS, grads=GRADS):
-    state, step = transform.init(params), jitted_step(transform)
+    state, step = transform.init(params), updating(transform)
     for _ in range(steps):
         params, state = step(params, state, grads)
     return params
@@ -56,7 +56,7 @@ def test_multi_steps(factory):
 def test_inject_hyperparams(factory, dtype):
     params = jax.tree.map(lambda p: p.astype(dtype), PARAMS)
     transform = optax.inject_hyperparams(factory)(lr=0.5)
-    state, step = transform.init(params), jitted_step(transform)
+    state, step = transform.init(params), updating(transform)
     for lr in (0.5, 0.25):
         state.hyperparams["lr"] = jnp.asarray(lr, state.hyperparams["lr"].dtype)
         expected = factory(lr).update(params, factory(lr).init(params), params)[0]
@@ -83,7 +83,8 @@ def test_tree_map_params(factory):
     transform = factory()
     state = transform.init(PARAMS)
     marked = optax.tree_utils.tree_map_params(transform, lambda leaf: leaf + 1, state)
-    jax.tree.map(lambda a, b: np.testing.assert_array_equal(a + 1, b), state, marked)
+    jax.tree.map(lambda a, b: np.testing.assert_array_equal(a + 1, b), state.states, marked.states)
+    assert marked.step is None or marked.step == state.step  # one count, which is no parameter's
     assert jax.tree.structure(marked) == jax.tree.structure(state)
 
 

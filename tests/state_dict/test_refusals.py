@@ -133,9 +133,7 @@ def test_a_chain_that_torch_does_not_know_is_refused(case):
 
 def test_other_transforms_are_refused():
     transform = optax.sgd(0.1)
-    with pytest.raises(
-        TypeError, match=r"needs a torchwise chain.* with none"
-    ):
+    with pytest.raises(TypeError, match=r"needs a torchwise chain.* with none"):
         torchwise.to_state_dict(transform, transform.init(PARAMS), PARAMS)
 
 
