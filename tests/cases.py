@@ -269,5 +269,5 @@ FULL = [case for row in OPTIMIZERS.items() for case in full(*row)]
 PRODUCT = [case for row in OPTIMIZERS.items() for case in product(*row)]
 CASES = [case for row in OPTIMIZERS.items() for case in pairwise(product(*row), full(*row))]
 
-# Vectors with tails of several lengths, a matrix, a scalar, an empty array; no two are alike.
-SHAPES = [(1003,), (64,), (33,), (7, 9), (), (0,)]
+# Vectors with tails, a matrix, a scalar, an empty array; no two are alike.
+SHAPES = [(1003,), (33,), (7, 9), (), (0,)]

@@ -31,7 +31,7 @@ TRANSFORMS = {
     "sgd, dampening": torchwise.sgd(0.1, 0.9, 0.3, 0.01),
     "sgd, schedule": torchwise.sgd(lambda count: 0.1 / (1 + count), 0.9),
     "adagrad": torchwise.adagrad(0.1, 0.01, weight_decay=0.01),
-    "dragon, correction": torchwise.trace_with_lr(0.1, 0.9, correction=True),
+    "dragon, correction": torchwise.dragon.trace_with_lr(0.1, 0.9, correction=True),
 }
 AXIS_TYPES = {"Auto": AxisType.Auto, "Explicit": AxisType.Explicit}
 

@@ -5,30 +5,27 @@ import sys
 
 import jax
 import numpy as np
-import optax
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
-from torchwise.demo import data, experiment, network
+from torchwise.demo import training
 
 
-def main(address, count, index, recipe, epochs, path):
+def main(address, count, index, optimizer, epochs, path):
     """Train; the first process writes the parameters to `path`."""
     jax.distributed.initialize(address, count, index, initialization_timeout=60)
     mesh = jax.make_mesh((jax.device_count(),), ("data",), axis_types=(AxisType.Auto,))
     whole = NamedSharding(mesh, PartitionSpec())
     rows = NamedSharding(mesh, PartitionSpec("data"))
-    optimizer, hyperparameters = experiment.RECIPES[recipe]
-    transform = optimizer(**hyperparameters)
+    transform = training.TRANSFORMS[optimizer]
 
     @jax.jit
     def step(params, state, images, labels):
-        grads = jax.grad(network.loss)(params, images, labels)
-        updates, state = transform.update(grads, state, params)
-        return optax.apply_updates(params, updates), state
+        grads = jax.grad(training.loss)(params, images, labels)
+        return transform.step(grads, state, params)
 
-    params = jax.device_put(network.initialize(0), whole)
+    params = jax.device_put(training.initialize(0), whole)
     state = transform.init(params)
-    for batches in data.epochs_of_batches(data.load().train, epochs, 0):
+    for batches in training.epochs_of_batches(training.load().train, epochs, 0):
         for batch in batches:
             mine = [np.array_split(part, count)[index] for part in batch]
             parts = [jax.make_array_from_process_local_data(rows, part) for part in mine]
@@ -47,5 +44,5 @@ def main(address, count, index, recipe, epochs, path):
 
 
 if __name__ == "__main__":
-    address, count, index, recipe, epochs, path = sys.argv[1:]
-    main(address, int(count), int(index), recipe, int(epochs), path)
+    address, count, index, optimizer, epochs, path = sys.argv[1:]
+    main(address, int(count), int(index), optimizer, int(epochs), path)

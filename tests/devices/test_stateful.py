@@ -9,7 +9,7 @@ OPTIMIZERS = ["sgd", "sgd, dampening", "adagrad"]
 
 @pytest.fixture(scope="module")
 def facts():
-    return launch.facts(launch.start("stateful_face.py", 8))[0]
+    return launch.facts(launch.start("stateful.py", 8))[0]
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
