@@ -77,8 +77,9 @@ def misplaced(state, params):
     wanted = jax.tree.map(lambda param: param.sharding, params)
     wrong = []
     for path, leaf in jax.tree.leaves_with_path(state):
-        sharding = wanted[path[-1].key]
-        if leaf.shape != params[path[-1].key].shape:
+        name = getattr(path[-1], "key", None)  # the one step count is whole on every device
+        sharding = wanted[next(iter(wanted)) if name is None else name]
+        if name is None or leaf.shape != params[name].shape:
             sharding = NamedSharding(sharding.mesh, PartitionSpec())
         if not leaf.sharding.is_equivalent_to(sharding, leaf.ndim):
             wrong.append(jax.tree_util.keystr(path))
