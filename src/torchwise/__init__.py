@@ -9,8 +9,16 @@ from torchwise.blocks.scale_by_adagrad import scale_by_adagrad
 from torchwise.blocks.trace import trace
 from torchwise.gradient_accumulation import accumulate_gradients
 from torchwise.rule import Block, Rule
+from torchwise.rules.adadelta import adadelta
 from torchwise.rules.adagrad import adagrad
+from torchwise.rules.adam import adam
+from torchwise.rules.adamax import adamax
+from torchwise.rules.adamw import adamw
+from torchwise.rules.asgd import asgd
+from torchwise.rules.nadam import nadam
+from torchwise.rules.radam import radam
 from torchwise.rules.rmsprop import rmsprop
+from torchwise.rules.rprop import rprop
 from torchwise.rules.scale_by_learning_rate import scale_by_learning_rate
 from torchwise.rules.sgd import sgd
 from torchwise.state_dict.layout import Layout
@@ -24,8 +32,13 @@ __all__ = [
     "Layout",
     "Rule",
     "accumulate_gradients",
+    "adadelta",
     "adagrad",
+    "adam",
+    "adamax",
+    "adamw",
     "add_decayed_weights",
+    "asgd",
     "chain",
     "checkpoint",
     "clip_by_norm",
@@ -33,10 +46,13 @@ __all__ = [
     "from_state_dict",
     "layouts",
     "maximize",
+    "nadam",
     "optim",
     "params_from_state_dict",
     "params_to_state_dict",
+    "radam",
     "rmsprop",
+    "rprop",
     "scale",
     "scale_by_adagrad",
     "scale_by_learning_rate",

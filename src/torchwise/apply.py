@@ -118,13 +118,13 @@ def _is_array(value: Any) -> bool:
 
 
 def _step(leaf: Leaf) -> tuple[jax.Array, tuple[Any, ...]]:
-    states, second = _two_passes(leaf)
+    states, second = _two_passes(_with_numbers(leaf))
     # The parameter may be a product made in the same program, too.
     return _move(second, pinned(second.param)), states
 
 
 def _update(leaf: Leaf) -> tuple[jax.Array, tuple[Any, ...]]:
-    states, second = _two_passes(leaf)
+    states, second = _two_passes(_with_numbers(leaf))
     rule = leaf.parts[-1] if leaf.parts else None
     if not isinstance(rule, Rule):
         return evaluated(_direct(second)), states
@@ -133,15 +133,31 @@ def _update(leaf: Leaf) -> tuple[jax.Array, tuple[Any, ...]]:
     return _move(second, pinned(second.param)) - second.param, states
 
 
+def _with_numbers(leaf: Leaf) -> Leaf:
+    """Add the numbers that depend on the parameter's own state."""
+    with jax.enable_x64(True):
+        columns = zip(leaf.parts, leaf.states, leaf.numbers)
+        own = tuple(part.numbers_of(state, leaf.param, n) for part, state, n in columns)
+    return leaf._replace(numbers=own)
+
+
 def _two_passes(leaf: Leaf) -> tuple[tuple[Any, ...], Leaf]:
     """Return the new states, and the leaf from which the second pass starts."""
     first = _pinned(leaf)
     states = _accumulate(first)
     siblings = _fuses_several_outputs_on_cpu()
-    second = leaf if siblings else leaf._replace(states=states)
+    from_old = siblings or _moves_from_old_state(leaf)
+    second = leaf if from_old else leaf._replace(states=states)
     grad, param, held = _fence((second.grad, second.param, second.states))
     second = _pinned(leaf._replace(grad=grad, param=param, states=held))
-    return states, second._replace(states=_accumulate(second)) if siblings else second
+    if siblings and not _moves_from_old_state(leaf):
+        second = second._replace(states=_accumulate(second))
+    return states, second
+
+
+def _moves_from_old_state(leaf: Leaf) -> bool:
+    rule = leaf.parts[-1] if leaf.parts else None
+    return isinstance(rule, Rule) and rule.moves_from_old_state
 
 
 def _pinned(leaf: Leaf) -> Leaf:

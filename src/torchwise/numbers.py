@@ -1,6 +1,6 @@
 """Hyperparameters as numbers: double precision, and checks where they enter."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
 import jax
@@ -31,9 +31,38 @@ def double(value: Any) -> Any:
     return jnp.where(wide < 0, jnp.nan, wide) if jnp.issubdtype(value.dtype, jnp.integer) else wide
 
 
+def split(values: Sequence[float]) -> np.ndarray:
+    """Return numbers of double precision as float32, for programs whose types have 32 bits.
+
+    Returns:
+        An array (3, n): the sum of its rows is the numbers, exactly.
+    """
+    rest = np.asarray(values, np.float64)
+    rows = []
+    for _ in range(3):
+        rows.append(rest.astype(np.float32))
+        rest = np.where(np.isfinite(rows[-1]), rest - rows[-1], 0)
+    return np.stack(rows)
+
+
+def joined(rows: jax.Array) -> list[jax.Array]:
+    """Return the numbers that `split` made rows of, 0-d and in double precision."""
+    with jax.enable_x64(True):
+        wide = rows.astype(jnp.float64)
+        whole = wide[0] + (wide[1] + wide[2])
+        return [whole[index] for index in range(rows.shape[1])]
+
+
 def number(value: Any) -> Any:
     """Return a one-element array as a Python number, everything else as it is."""
     return value.item() if is_array(value) and value.size == 1 else value
+
+
+def numbers(value: Any) -> Any:
+    """Return `number` of a value, or of each that a tuple or a list holds."""
+    if isinstance(value, list | tuple):
+        return type(value)(map(number, value))
+    return number(value)
 
 
 def refuse(condition: Any, message: str) -> None:
@@ -46,6 +75,13 @@ def require(condition: Any, message: str) -> None:
     """Raise a ValueError if the condition is known to be false, as comparisons with NaN are."""
     if not isinstance(condition, Tracer) and not bool(condition):
         raise ValueError(message)
+
+
+def check_rate(lr: Any) -> None:
+    """Raise a ValueError for a learning rate that is negative, NaN or of several elements."""
+    if not callable(lr):
+        check_single(lr)
+        require(0.0 <= lr, f"Invalid learning rate: {lr}")
 
 
 def check_single(lr: Any) -> None:

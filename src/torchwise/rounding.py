@@ -84,6 +84,12 @@ def mul(x: jax.Array, other: Any) -> jax.Array:
 
 
 @_by_parts
+def sub(x: jax.Array, other: jax.Array) -> jax.Array:
+    """`x.sub(other)`."""
+    return (_wide(x) - _wide(other)).astype(x.dtype)
+
+
+@_by_parts
 def div(x: jax.Array, other: Any) -> jax.Array:
     """`x.div(other)`: a true quotient. XLA would multiply by the reciprocal of a number."""
     wide = _wide(x)
@@ -185,6 +191,26 @@ def sign(x: jax.Array) -> jax.Array:
     """`x.sign()`: +0.0 for NaN and for both zeros, unlike JAX's."""
     zero = jnp.zeros_like(x)
     return (x > zero).astype(x.dtype) - (x < zero).astype(x.dtype)
+
+
+@_by_parts
+def by_sign(x: jax.Array, positive: Scalar, negative: Scalar, zero: Scalar) -> jax.Array:
+    """Return three numbers by the sign of `x`, each rounded to its type; `zero` also for NaN."""
+    numbers = (_constant(value, x.dtype) for value in (positive, negative, zero))
+    above, below, neither = (jnp.full_like(x, value) for value in numbers)
+    return jnp.where(x > 0, above, jnp.where(x < 0, below, neither))
+
+
+@_by_parts
+def zeroed(x: jax.Array, other: jax.Array, value: Scalar) -> jax.Array:
+    """`x.masked_fill(other.eq(value), 0)`: the number is rounded to the type of `other`."""
+    return jnp.where(other == _constant(value, other.dtype), jnp.zeros_like(x), x)
+
+
+def select(condition: Any, x: jax.Array, other: jax.Array) -> jax.Array:
+    """Return `x` where a number is not zero, else `other`."""
+    chosen = condition.astype(bool) if isinstance(condition, jax.Array) else bool(condition)
+    return jnp.where(chosen, x, other)
 
 
 @_by_parts

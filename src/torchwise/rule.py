@@ -6,7 +6,7 @@ All of them are written for ONE array. `chain` maps them over trees.
 import abc
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple, Self
 
 import jax
 
@@ -49,6 +49,13 @@ class Transform(Fields):
                 `counts`.
         """
 
+    def numbers_of(self, state: Any, param: jax.Array, n: Any) -> Any:
+        """Return the numbers for one parameter: those that depend on its old state are added.
+
+        Called in double precision.
+        """
+        return n
+
     def accumulate(self, grad: jax.Array, state: Any, param: jax.Array, n: Any) -> Any:
         """Return the state after `grad`, with `n` from `numbers`."""
         return state
@@ -82,7 +89,8 @@ class Rule(Transform):
         added_later: the values that torch gives to keys that dicts of older versions lack.
         counts_in_torch: whether torch keeps a step for each parameter.
         starts_with_state: whether torch makes a state before the first gradient.
-        adds: whether `move` only adds to its `base`; then an increment is what it adds to -0.0.
+        fixed: the values of keys that are no arguments.
+        moves_from_old_state: whether `move` gets the state before `accumulate`.
         divides: whether `move` takes a `rounding.Quotient` for a gradient.
 
     Examples:
@@ -105,8 +113,19 @@ class Rule(Transform):
     added_later: ClassVar[Mapping[str, Any]] = MappingProxyType({})
     counts_in_torch: ClassVar[bool] = False
     starts_with_state: ClassVar[bool] = False
-    adds: ClassVar[bool] = True
+    fixed: ClassVar[Mapping[str, Any]] = MappingProxyType({})
+    moves_from_old_state: ClassVar[bool] = False
     divides: ClassVar[bool] = False
+
+    @classmethod
+    def from_group(cls, options: Mapping[str, Any]) -> Self:
+        """Return the rule with the hyperparameters of a group; what is fixed stays as it is."""
+        return cls(**{key: options[key] for key in cls.group_keys if key not in cls.fixed})
+
+    @property
+    def adds(self) -> bool:
+        """Whether `move` only adds to its `base`; then an increment is what it adds to -0.0."""
+        return True
 
     def check(self) -> None:
         """Raise what torch raises for invalid hyperparameters, in torch's words and order."""
@@ -123,13 +142,13 @@ class Rule(Transform):
         return (self,)
 
     def move(self, base: jax.Array, grad: Any, state: Any, param: jax.Array, n: Any) -> jax.Array:
-        """Return the new parameter, from the NEW state.
+        """Return the new parameter, from the new state.
 
         Args:
             base: what torch's last line adds to: the parameter, or -0.0 where only the increment
                 is wanted.
             grad: the gradient, as the blocks have left it.
-            state: the state after `accumulate`.
+            state: the state after `accumulate`, unless `moves_from_old_state`.
             param: the old parameter.
             n: what `numbers` returned.
         """

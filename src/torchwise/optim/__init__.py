@@ -1,6 +1,18 @@
 """torch.optim's stateful API: optimizers that hold parameters and call the pure transforms."""
 
-from torchwise.optim.classes import SGD, Adagrad, RMSprop
+from torchwise.optim.classes import (
+    ASGD,
+    SGD,
+    Adadelta,
+    Adagrad,
+    Adam,
+    Adamax,
+    AdamW,
+    NAdam,
+    RAdam,
+    RMSprop,
+    Rprop,
+)
 from torchwise.optim.hooks import (
     RemovableHandle,
     register_optimizer_step_post_hook,
@@ -10,12 +22,20 @@ from torchwise.optim.optimizer import Optimizer
 from torchwise.optim.parameter import Parameter
 
 __all__ = [
+    "ASGD",
     "SGD",
+    "Adadelta",
     "Adagrad",
+    "Adam",
+    "AdamW",
+    "Adamax",
+    "NAdam",
     "Optimizer",
     "Parameter",
+    "RAdam",
     "RMSprop",
     "RemovableHandle",
+    "Rprop",
     "register_optimizer_step_post_hook",
     "register_optimizer_step_pre_hook",
 ]

@@ -45,9 +45,73 @@ class Adagrad(Optimizer):
         super().__init__(params, *values, **hyperparameters)
 
 
+class Adam(Optimizer):
+    rule = rules.Adam
+
+    @signature_of(rules.Adam)
+    def __init__(self, params: Any, *values: Any, **hyperparameters: Any) -> None:
+        super().__init__(params, *values, **hyperparameters)
+
+
 class RMSprop(Optimizer):
     rule = rules.RMSprop
 
     @signature_of(rules.RMSprop)
+    def __init__(self, params: Any, *values: Any, **hyperparameters: Any) -> None:
+        super().__init__(params, *values, **hyperparameters)
+
+
+class AdamW(Optimizer):
+    rule = rules.AdamW
+
+    @signature_of(rules.AdamW)
+    def __init__(self, params: Any, *values: Any, **hyperparameters: Any) -> None:
+        super().__init__(params, *values, **hyperparameters)
+
+
+class Adamax(Optimizer):
+    rule = rules.Adamax
+
+    @signature_of(rules.Adamax)
+    def __init__(self, params: Any, *values: Any, **hyperparameters: Any) -> None:
+        super().__init__(params, *values, **hyperparameters)
+
+
+class Adadelta(Optimizer):
+    rule = rules.Adadelta
+
+    @signature_of(rules.Adadelta)
+    def __init__(self, params: Any, *values: Any, **hyperparameters: Any) -> None:
+        super().__init__(params, *values, **hyperparameters)
+
+
+class NAdam(Optimizer):
+    rule = rules.NAdam
+
+    @signature_of(rules.NAdam)
+    def __init__(self, params: Any, *values: Any, **hyperparameters: Any) -> None:
+        super().__init__(params, *values, **hyperparameters)
+
+
+class RAdam(Optimizer):
+    rule = rules.RAdam
+
+    @signature_of(rules.RAdam)
+    def __init__(self, params: Any, *values: Any, **hyperparameters: Any) -> None:
+        super().__init__(params, *values, **hyperparameters)
+
+
+class ASGD(Optimizer):
+    rule = rules.ASGD
+
+    @signature_of(rules.ASGD)
+    def __init__(self, params: Any, *values: Any, **hyperparameters: Any) -> None:
+        super().__init__(params, *values, **hyperparameters)
+
+
+class Rprop(Optimizer):
+    rule = rules.Rprop
+
+    @signature_of(rules.Rprop)
     def __init__(self, params: Any, *values: Any, **hyperparameters: Any) -> None:
         super().__init__(params, *values, **hyperparameters)

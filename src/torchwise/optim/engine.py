@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from torchwise.apply import Leaf, Parts, step_leaves
+from torchwise.numbers import joined
 from torchwise.optim.parameter import Parameter
 from torchwise.optim.skeleton import Skeleton
 from torchwise.state_dict.entry import arrays_of
@@ -51,7 +52,7 @@ def update(
         params: the parameters that have gradients; donated.
         states: the arrays of `Section.names`, parameter by parameter; donated.
         grads: the gradients.
-        numbers: the numbers of all sections.
+        numbers: the numbers of all sections, from `split`.
     """
     leaves = list(_leaves(plan, params, states, grads, numbers))
     results = step_leaves(leaves)
@@ -61,7 +62,7 @@ def update(
 
 def _leaves(plan: Plan, params: Any, states: Any, grads: Any, numbers: Any) -> Iterator[Leaf]:
     given, held = iter(zip(params, grads)), iter(states)
-    number = iter(numbers[index] for index in range(numbers.shape[0]))
+    number = iter(joined(numbers))
     for structure, names, size, numbers_each in plan:
         parts, n = (), ()
         for index in range(size):

@@ -6,6 +6,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from torchwise.numbers import split
 from torchwise.optim import engine
 from torchwise.optim.parameter import Parameter
 from torchwise.optim.prepared import Prepared
@@ -43,9 +44,8 @@ class Job:
 
     @property
     def numbers(self) -> np.ndarray:
-        """All numbers, rounded once where 64-bit types are off; jit moves them to the device."""
-        wide = jax.config.read("jax_enable_x64")
-        return np.asarray(self._numbers, np.float64 if wide else np.float32)
+        """All numbers, on the host: jit moves them to the device."""
+        return split(self._numbers)
 
     @property
     def out(self) -> Any:

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from torchwise.numbers import number
+from torchwise.numbers import numbers
 from torchwise.optim import engine, functional, state_dicts
 from torchwise.optim.collection import Collection, collected_tree, is_groups, listed
 from torchwise.optim.groups import complete_group
@@ -107,7 +107,7 @@ class Optimizer(Hooked):
 
     def _rule(self, group: Mapping[str, Any]) -> Rule:
         """Return the rule with the hyperparameters of a group, read as numbers."""
-        return self.rule(**{key: number(group[key]) for key in self.rule.group_keys})
+        return self.rule.from_group({key: numbers(group[key]) for key in self.rule.group_keys})
 
     def _check(self, group: Mapping[str, Any]) -> None:
         """Raise torch's errors for invalid hyperparameters."""
@@ -118,7 +118,7 @@ class Optimizer(Hooked):
                     f"param_groups[i][{key!r}] between steps, or pass the schedule to "
                     "the function of the same name, as torchwise.sgd"
                 )
-        self.rule(**{key: group[key] for key in self.rule.group_keys}).check()
+        self.rule.from_group(group).check()
 
     # Parameters.
 
@@ -331,7 +331,7 @@ class Optimizer(Hooked):
         try:
             return self._prepared(values)
         except TypeError:  # arrays cannot be hashed
-            return self._prepared(tuple(map(number, values)))
+            return self._prepared(tuple(map(numbers, values)))
 
     def _rule_keys(self) -> Sequence[str]:
         """The keys of a group that its rule depends on."""

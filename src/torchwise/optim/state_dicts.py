@@ -66,7 +66,7 @@ def from_dict(
     groups = []
     for index, (saved, live) in enumerate(zip(saved_groups, param_groups)):
         matched, mismatches = _match(index, saved, live)
-        group = _merged(saved, live, rule.added_later)
+        group = _merged(saved, live, rule)
         wrong = _group_problems(index, group, defaults, check)
         problems += mismatches + wrong
         groups.append(group)
@@ -106,7 +106,7 @@ def _match(index: int, saved: Group, live: Group) -> tuple[list[tuple[Parameter,
     return [(parameters[position], repr(name)) for position, name in zip(order, theirs)], []
 
 
-def _merged(saved: Group, live: Group, added_later: Mapping[str, Any]) -> Group:
+def _merged(saved: Group, live: Group, rule: type[Rule]) -> Group:
     """Return the saved group over the live parameters, whose names stay."""
     kept = {key: _copied(value) for key, value in saved.items() if key != "params"}
     group = {**kept, "params": live["params"]}
@@ -114,9 +114,9 @@ def _merged(saved: Group, live: Group, added_later: Mapping[str, Any]) -> Group:
         group["param_names"] = live["param_names"]
     elif "param_names" in group:
         group["param_names"] = list(group["param_names"])
-    for key, value in added_later.items():
+    for key, value in rule.added_later.items():
         group.setdefault(key, value)
-    return group
+    return {**group, **rule.fixed}
 
 
 def _group_problems(

@@ -5,10 +5,10 @@ from typing import Any, ClassVar
 
 from torchwise.blocks.scale_by_adagrad import ScaleByAdagrad, ScaleByAdagradState
 from torchwise.fields import term
-from torchwise.numbers import Scalar, Schedule, check_single, require
+from torchwise.numbers import Scalar, Schedule, check_rate, require
 from torchwise.rule import Rule
-from torchwise.rules.gradient_blocks import gradient_blocks
 from torchwise.rules.scale_by_learning_rate import ScaleByLearningRate
+from torchwise.rules.weight_decay import gradient_blocks
 from torchwise.transformation import as_function
 
 
@@ -67,9 +67,7 @@ class Adagrad(Rule):
     fused: bool | None = None
 
     def check(self) -> None:
-        if not callable(self.lr):
-            check_single(self.lr)
-            require(0.0 <= self.lr, f"Invalid learning rate: {self.lr}")
+        check_rate(self.lr)
         require(0.0 <= self.lr_decay, f"Invalid lr_decay value: {self.lr_decay}")
         require(0.0 <= self.weight_decay, f"Invalid weight_decay value: {self.weight_decay}")
         start = self.initial_accumulator_value

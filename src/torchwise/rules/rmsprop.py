@@ -5,10 +5,10 @@ from typing import Any, ClassVar, NamedTuple
 import jax
 
 from torchwise.fields import term
-from torchwise.numbers import Scalar, Schedule, check_single, require
+from torchwise.numbers import Scalar, Schedule, check_rate, require
 from torchwise.rounding import add, addcdiv, addcmul, full_like, lerp, mul, sqrt
 from torchwise.rule import Rule
-from torchwise.rules.gradient_blocks import gradient_blocks
+from torchwise.rules.weight_decay import gradient_blocks
 from torchwise.transformation import as_function
 
 
@@ -87,9 +87,7 @@ class RMSprop(Rule):
     differentiable: bool = False
 
     def check(self) -> None:
-        if not callable(self.lr):
-            check_single(self.lr)
-            require(0.0 <= self.lr, f"Invalid learning rate: {self.lr}")
+        check_rate(self.lr)
         require(0.0 <= self.eps, f"Invalid epsilon value: {self.eps}")
         require(0.0 <= self.momentum, f"Invalid momentum value: {self.momentum}")
         require(0.0 <= self.weight_decay, f"Invalid weight_decay value: {self.weight_decay}")

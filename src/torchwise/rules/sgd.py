@@ -7,8 +7,8 @@ from torchwise.blocks.trace import Trace, TraceState
 from torchwise.fields import term
 from torchwise.numbers import Scalar, Schedule, check_single, refuse
 from torchwise.rule import Rule
-from torchwise.rules.gradient_blocks import gradient_blocks
 from torchwise.rules.scale_by_learning_rate import ScaleByLearningRate
+from torchwise.rules.weight_decay import gradient_blocks
 from torchwise.transformation import as_function
 
 

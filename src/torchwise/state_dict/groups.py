@@ -36,6 +36,9 @@ def rule_type(
     fitting = [rule for rule in RULES if _required(rule) <= given <= {*rule.group_keys}]
     exact = [rule for rule in fitting if given == {*rule.group_keys}]
     found = exact if len(exact) == 1 else fitting
+    found = [rule for rule in found if _allows(rule, group)]
+    said = [rule for rule in found if rule.fixed and rule.fixed.keys() <= group.keys()]
+    found = said or found
     if len(found) > 1:
         found = [rule for rule in found if {*state_keys} <= {"step", *rule.State._fields}]
     if optimizer is not None:
@@ -62,7 +65,8 @@ def name_of(group: Mapping[str, Any]) -> str:
 def completed(rule: type[Rule], group: Mapping[str, Any]) -> dict[str, Any]:
     """Return a saved group without its parameters, with the keys that older versions lack."""
     options = {key: value for key, value in group.items() if key != "params"}
-    return options | {key: v for key, v in rule.added_later.items() if key not in options}
+    added = {key: v for key, v in rule.added_later.items() if key not in options}
+    return {**options, **added, **rule.fixed}
 
 
 def rule_of(rule: type[Rule], options: Mapping[str, Any]) -> Rule:
@@ -72,7 +76,7 @@ def rule_of(rule: type[Rule], options: Mapping[str, Any]) -> Rule:
         ValueError: as torch does, for invalid hyperparameters.
         TypeError: for values that are none.
     """
-    made = rule(**{key: plain(options[key]) for key in rule.group_keys})
+    made = rule.from_group({key: plain(options[key]) for key in rule.group_keys})
     made.check()
     return made
 
@@ -117,7 +121,9 @@ def group_of(rule: Rule, options: Mapping[str, Any] | None, step: int) -> dict[s
 
 
 def plain(value: Any) -> Any:
-    """Return a one-element array of any library as a number, everything else as it is."""
+    """Return one-element arrays of any library as numbers, also in a tuple; the rest as it is."""
+    if isinstance(value, list | tuple):
+        return type(value)(map(plain, value))
     if is_array(value) or hasattr(value, "__array__"):
         array = any_array(value)
         return array.item() if array.size == 1 else array
@@ -129,6 +135,11 @@ def _at(value: Any, step: int) -> Any:
         return plain(value)
     with jax.enable_x64(True):
         return float(jnp.asarray(value(jnp.asarray(step, jnp.int32))))
+
+
+def _allows(rule: type[Rule], group: Mapping[str, Any]) -> bool:
+    """Whether a group says nothing else about the keys that a rule does not take as arguments."""
+    return all(group.get(key, value) == value for key, value in rule.fixed.items())
 
 
 def _required(rule: type[Rule]) -> set[str]:

@@ -1,0 +1,42 @@
+"""Arithmetic for the numbers of a step: Python's floats, or traced float64 with the same bits.
+
+Python rounds after every operation; XLA contracts products and sums, and rewrites powers.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from torchwise.numbers import double
+from torchwise.rounding import pinned
+
+
+def power(base: Any, exponent: Any) -> Any:
+    """`base**exponent`. XLA would turn a power of 0.5 into a root, and a quotient into a power."""
+    if not any(isinstance(value, jax.Array) for value in (base, exponent)):
+        return base**exponent
+    wide = (jnp.asarray(double(value), jnp.float64) for value in (base, exponent))
+    return pinned(lax.pow(*map(_hidden, wide)))
+
+
+def product(*factors: Any) -> Any:
+    """The product, from left to right, rounded before anything is added to it."""
+    result = factors[0]
+    for factor in factors[1:]:
+        result = pinned(result * factor)
+    return result
+
+
+def choose(condition: Any, one: Callable[[], Any], other: Callable[[], Any]) -> Any:
+    """What `one` returns where the condition holds, else what `other` returns."""
+    if isinstance(condition, jax.Array):
+        return jnp.where(condition, one(), other())
+    return one() if condition else other()
+
+
+def _hidden(x: jax.Array) -> jax.Array:
+    """Hide from XLA that a number is a constant."""
+    return lax.optimization_barrier(x)

@@ -1,0 +1,68 @@
+"""The averages of Adam and of what descends from it."""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import jax
+
+from torchwise.doubles import power
+from torchwise.numbers import Scalar, is_array, refuse, require
+from torchwise.rounding import addcmul, lerp, mul
+
+
+class Decays(NamedTuple):
+    """The weights of both averages in a step, and what corrects that they started at zero.
+
+    Attributes:
+        rest1: `1 - beta1`, the weight of the gradient in the first average.
+        beta2: the weight of the old second average.
+        rest2: `1 - beta2`, the weight of the squared gradient.
+        correction1: `1 - beta1**t`.
+        correction2: `1 - beta2**t`.
+    """
+
+    rest1: Scalar
+    beta2: Scalar
+    rest2: Scalar
+    correction1: Any
+    correction2: Any
+
+
+def check_betas(betas: Sequence[Scalar]) -> None:
+    """Raise a ValueError unless both are at least 0 and below 1."""
+    for index, beta in enumerate(betas):
+        require(0.0 <= beta, f"Invalid beta parameter at index {index}: {beta}")
+        require(beta < 1.0, f"Invalid beta parameter at index {index}: {beta}")
+
+
+def check_tensors(betas: Sequence[Scalar], eager: Any) -> None:
+    """Raise a ValueError unless both are floats, or both arrays of one element.
+
+    Args:
+        betas: the two.
+        eager: whether torch's implementation needs floats.
+    """
+    floats = all(isinstance(beta, float) for beta in betas)
+    message = "betas must be either both floats or both Tensors"
+    refuse(not floats and not all(map(is_array, betas)), message)
+    for index, beta in enumerate(betas):
+        if is_array(beta):
+            which = f"betas[{index}] as a Tensor is not supported for"
+            refuse(eager, f"{which} capturable=False and foreach=True")
+            require(beta.size == 1, f"Tensor betas[{index}] must be 1-element")
+
+
+def decays_at(betas: Sequence[Scalar], step: Any) -> Decays:
+    """Return the weights and the corrections of a step, in double precision."""
+    beta1, beta2 = betas
+    return Decays(1 - beta1, beta2, 1 - beta2, 1 - power(beta1, step), 1 - power(beta2, step))
+
+
+def averaged(average: jax.Array, grad: jax.Array, n: Decays) -> jax.Array:
+    """Return the average of gradients with a new one."""
+    return lerp(average, grad, n.rest1)
+
+
+def averaged_squares(average: jax.Array, grad: jax.Array, n: Decays) -> jax.Array:
+    """Return the average of squared gradients with a new one."""
+    return addcmul(mul(average, n.beta2), grad, grad, value=n.rest2)
