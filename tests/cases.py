@@ -4,7 +4,6 @@ import itertools
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 from hypothesis import strategies as st
 
@@ -13,9 +12,7 @@ import torchwise
 Hyperparameters = Mapping[str, Any]
 
 
-def whole_step(hyperparameters: Hyperparameters, step: np.ndarray, old: Any, new: Any) -> Any:
-    """The part of a step that was divided by a root: all of it."""
-    return step
+Part = Callable[[Hyperparameters, Any, Any], Any]  # of a new state, given the old one
 
 
 class Optimizer(NamedTuple):
@@ -37,15 +34,20 @@ class Optimizer(NamedTuple):
     bad: tuple[dict[str, Any], ...]  # what torch refuses
     odd: tuple[dict[str, Any], ...]  # what torch takes, although it looks wrong
     roots: bool = False
-    # With roots: the states that are made of them; the part of a step that they divide, from the
-    # hyperparameters, the step, and the states before and after it; and by how many ulp one root
-    # that is 1 ulp off may move a parameter in the end, None where it goes on moving it.
-    rooted: tuple[str, ...] = ()
-    divided: Callable[..., Any] = whole_step
+    # With roots: by how many ulp of itself a quotient moves if its roots are 1 ulp off each; the
+    # states that quotients enter, each with the part of it that they are; and by how many ulp one
+    # such root may move a parameter in the end, None where it goes on moving it.
+    root_ulps: float = 2
+    rooted: Mapping[str, Part] = {}
+    # Of a step that is the sum of two quotients: how large one of them may be.
+    largest_quotient: Callable[[Hyperparameters], float] | None = None
     drift: int | None = None
     # A step's distance, in ulp of the larger part, from torch's own complex arithmetic. Where only
     # the decay is a complex sum, the last line rounds to the next number in each part.
     complex_ulps: float = 1.5
+    # Hyperparameters that torch takes from the constructor, also for groups with values of their
+    # own, which are honoured here: docs/differences.md.
+    of_constructor: tuple[str, ...] = ()
 
 
 class Case(NamedTuple):
@@ -61,8 +63,16 @@ class Case(NamedTuple):
         return self.optimizer.ours(**self.hyperparameters)
 
 
-# XLA flushes subnormal numbers to zero on CPU and torch does not: keep products away from them.
-NUMBERS = st.one_of(st.just(0.0), st.floats(1e-6, 2))
+def up_to(largest: float) -> st.SearchStrategy[float]:
+    """Zero, or a number that is not tiny.
+
+    XLA flushes subnormal numbers to zero on CPU and torch does not: products are kept away from
+    them.
+    """
+    return st.one_of(st.just(0.0), st.floats(1e-6, largest))
+
+
+NUMBERS = up_to(2)
 SIGNED = st.one_of(NUMBERS, NUMBERS.map(lambda number: -number))
 
 
@@ -156,15 +166,8 @@ ADAGRAD = Optimizer(
     roots=True,
     # A root moves its step by up to 2 ulp, of a step that may be twice as large as the parameter.
     drift=4,
+    of_constructor=("initial_accumulator_value",),
 )
-
-
-def _divided_by_rmsprop(hyperparameters: Hyperparameters, step: Any, old: Any, new: Any) -> Any:
-    """With momentum a quotient enters the buffer, and the step is the buffer's."""
-    momentum = hyperparameters["momentum"]
-    if not momentum:
-        return step
-    return hyperparameters["lr"] * (new["momentum_buffer"] - momentum * old["momentum_buffer"])
 
 
 RMSPROP = Optimizer(
@@ -189,7 +192,7 @@ RMSPROP = Optimizer(
     random=st.fixed_dictionaries(
         {
             "lr": NUMBERS,
-            "alpha": st.floats(0, 1),
+            "alpha": up_to(1),
             "eps": st.floats(1e-12, 1e-2),
             "weight_decay": NUMBERS,
             "momentum": st.sampled_from([0.0, 0.1, 0.9, 1.3]),
@@ -214,12 +217,279 @@ RMSPROP = Optimizer(
     ),
     odd=({"lr": 0.0}, {"alpha": 1.5}, {"momentum": 2.0}, {"eps": 0.0}),
     roots=True,
-    rooted=("momentum_buffer",),
-    divided=_divided_by_rmsprop,
+    rooted={"momentum_buffer": lambda given, old, new: new - given["momentum"] * old},
     drift=None,  # the momentum buffer remembers it
 )
 
-OPTIMIZERS = {"sgd": SGD, "adagrad": ADAGRAD, "rmsprop": RMSPROP}
+BETAS = st.tuples(up_to(0.999), up_to(0.9999))
+BAD_RATE = ({"lr": -1.0}, {"lr": float("nan")}, {"lr": "a"})
+BAD_EPS = ({"eps": -1e-8}, {"eps": float("nan")}, {"eps": None})
+BAD_BETAS = (
+    {"betas": (-0.1, 0.9)},
+    {"betas": (1.0, 0.9)},
+    {"betas": (0.9, 1.0)},
+    {"betas": (0.9, float("nan"))},
+    {"betas": (1.0, 0.9), "weight_decay": -1.0},
+    {"betas": (1.0, 0.9), "eps": -1.0},
+)
+BAD_DECAY = ({"weight_decay": -0.1}, {"weight_decay": -1.0, "lr": -1.0})
+
+ADAM = Optimizer(
+    ours=torchwise.adam,
+    stateful="Adam",
+    theirs=torch.optim.Adam,
+    state_keys=("exp_avg", "exp_avg_sq", "max_exp_avg_sq"),
+    counts=True,
+    grid={
+        "lr": (0.01,),
+        "betas": ((0.9, 0.999), (0.3, 0.5)),  # lerp has two branches
+        "eps": (1e-8, 1e-3),
+        "weight_decay": (0, 0.013),
+        "amsgrad": (False, True),
+        "decoupled_weight_decay": (False, True),
+        "maximize": (False, True),
+    },
+    full=(
+        {"weight_decay": 0.013, "amsgrad": True},
+        {"weight_decay": 0.013, "decoupled_weight_decay": True},
+    ),
+    random=st.fixed_dictionaries(
+        {
+            "lr": NUMBERS,
+            "betas": BETAS,
+            "eps": st.floats(1e-12, 1e-2),
+            "weight_decay": NUMBERS,
+            "amsgrad": st.booleans(),
+            "decoupled_weight_decay": st.booleans(),
+            "maximize": st.booleans(),
+        }
+    ),
+    bad=(*BAD_RATE, *BAD_EPS, *BAD_BETAS, *BAD_DECAY, {"betas": (0, 0.9)}, {"betas": (0.9, 0)}),
+    odd=({"lr": 0.0}, {"eps": 0.0}, {"betas": (0.0, 0.0)}),
+    roots=True,
+    drift=4,
+)
+
+ADAMW = ADAM._replace(
+    ours=torchwise.adamw,
+    stateful="AdamW",
+    theirs=torch.optim.AdamW,
+    grid={
+        "lr": (0.01,),
+        "betas": ((0.9, 0.999), (0.3, 0.5)),
+        "eps": (1e-8, 1e-3),
+        "weight_decay": (0.013, 0),
+        "amsgrad": (False, True),
+        "maximize": (False, True),
+    },
+    full=({}, {"amsgrad": True}),
+    random=st.fixed_dictionaries(
+        {
+            "lr": NUMBERS,
+            "betas": BETAS,
+            "eps": st.floats(1e-12, 1e-2),
+            "weight_decay": NUMBERS,
+            "amsgrad": st.booleans(),
+            "maximize": st.booleans(),
+        }
+    ),
+)
+
+ADAMAX = Optimizer(
+    ours=torchwise.adamax,
+    stateful="Adamax",
+    theirs=torch.optim.Adamax,
+    state_keys=("exp_avg", "exp_inf"),
+    counts=True,
+    grid={
+        "lr": (0.01,),
+        "betas": ((0.9, 0.999), (0.3, 0.5)),
+        "eps": (1e-8, 1e-3),
+        "weight_decay": (0, 0.013),
+        "maximize": (False, True),
+    },
+    full=({"weight_decay": 0.013},),
+    random=st.fixed_dictionaries(
+        {
+            "lr": NUMBERS,
+            "betas": BETAS,
+            "eps": st.floats(1e-12, 1e-2),
+            "weight_decay": NUMBERS,
+            "maximize": st.booleans(),
+        }
+    ),
+    bad=(*BAD_RATE, *BAD_EPS, *BAD_BETAS, *BAD_DECAY),
+    odd=({"lr": 0.0}, {"eps": 0.0}, {"betas": (0, 0)}),
+)
+
+ADADELTA = Optimizer(
+    ours=torchwise.adadelta,
+    stateful="Adadelta",
+    theirs=torch.optim.Adadelta,
+    state_keys=("square_avg", "acc_delta"),
+    counts=True,
+    grid={
+        "lr": (1.0, 0.1),
+        "rho": (0.9, 0.3),
+        "eps": (1e-6, 1e-3),
+        "weight_decay": (0, 0.013),
+        "maximize": (False, True),
+    },
+    full=({"weight_decay": 0.013},),
+    random=st.fixed_dictionaries(
+        {
+            "lr": NUMBERS,
+            "rho": up_to(1),
+            "eps": st.floats(1e-12, 1e-2),
+            "weight_decay": NUMBERS,
+            "maximize": st.booleans(),
+        }
+    ),
+    bad=(*BAD_RATE, *BAD_EPS, *BAD_DECAY, {"rho": -0.1}, {"rho": 1.1}, {"rho": float("nan")}),
+    odd=({"lr": 0.0}, {"rho": 1.0}, {"eps": 1.0}),
+    roots=True,
+    root_ulps=6,  # two roots and a square
+    rooted={"acc_delta": lambda given, old, new: new - given["rho"] * old},
+)
+
+NADAM = Optimizer(
+    ours=torchwise.nadam,
+    stateful="NAdam",
+    theirs=torch.optim.NAdam,
+    state_keys=("mu_product", "exp_avg", "exp_avg_sq"),
+    counts=True,
+    grid={
+        "lr": (0.01,),
+        "betas": ((0.9, 0.999), (0.3, 0.5)),
+        "eps": (1e-8, 1e-3),
+        "weight_decay": (0, 0.013),
+        "momentum_decay": (4e-3, 0.3),
+        "decoupled_weight_decay": (False, True),
+        "maximize": (False, True),
+    },
+    full=(
+        {"weight_decay": 0.013},
+        {"weight_decay": 0.013, "decoupled_weight_decay": True},
+    ),
+    random=st.fixed_dictionaries(
+        {
+            "lr": NUMBERS,
+            "betas": BETAS,
+            "eps": st.floats(1e-12, 1e-2),
+            "weight_decay": NUMBERS,
+            "momentum_decay": NUMBERS,
+            "decoupled_weight_decay": st.booleans(),
+            "maximize": st.booleans(),
+        }
+    ),
+    bad=(*BAD_RATE, *BAD_EPS, *BAD_BETAS, *BAD_DECAY, {"momentum_decay": -0.1}),
+    odd=({"lr": 0.0}, {"eps": 0.0}, {"momentum_decay": 0.0}),
+    roots=True,
+    # A squared gradient has the weight 1 - beta2 in the average that it is divided by the root of.
+    largest_quotient=lambda given: given["lr"] / (1 - given["betas"][1]) ** 0.5,
+)
+
+RADAM = Optimizer(
+    ours=torchwise.radam,
+    stateful="RAdam",
+    theirs=torch.optim.RAdam,
+    state_keys=("exp_avg", "exp_avg_sq"),
+    counts=True,
+    grid={
+        "lr": (0.01,),
+        "betas": ((0.9, 0.999), (0.3, 0.5), (0.9, 0.9)),  # rectified late, never, soon
+        "eps": (1e-8, 1e-3),
+        "weight_decay": (0, 0.013),
+        "decoupled_weight_decay": (False, True),
+        "maximize": (False, True),
+    },
+    full=(
+        {"weight_decay": 0.013},
+        {"weight_decay": 0.013, "decoupled_weight_decay": True},
+    ),
+    random=st.fixed_dictionaries(
+        {
+            "lr": NUMBERS,
+            "betas": BETAS,
+            "eps": st.floats(1e-12, 1e-2),
+            "weight_decay": NUMBERS,
+            "decoupled_weight_decay": st.booleans(),
+            "maximize": st.booleans(),
+        }
+    ),
+    bad=(*BAD_RATE, *BAD_EPS, *BAD_BETAS, *BAD_DECAY),
+    odd=({"lr": 0.0}, {"eps": 0.0}, {"betas": (0, 0)}),
+    roots=True,
+    drift=4,
+)
+
+ASGD = Optimizer(
+    ours=torchwise.asgd,
+    stateful="ASGD",
+    theirs=torch.optim.ASGD,
+    state_keys=("eta", "mu", "ax"),
+    counts=True,
+    grid={
+        "lr": (0.01,),
+        "lambd": (1e-4, 0.3),
+        "alpha": (0.75, 0.5),
+        "t0": (1e6, 5),
+        "weight_decay": (0, 0.013),
+        "maximize": (False, True),
+    },
+    full=({"weight_decay": 0.013, "t0": 2},),
+    random=st.fixed_dictionaries(
+        {
+            "lr": NUMBERS,
+            "lambd": NUMBERS,
+            "alpha": st.floats(0, 2),
+            "t0": st.sampled_from([0, 1, 5, 1e6]),
+            "weight_decay": NUMBERS,
+            "maximize": st.booleans(),
+        }
+    ),
+    bad=(*BAD_RATE, *BAD_DECAY),
+    odd=({"lr": 0.0}, {"lambd": -1.0}, {"alpha": -1.0}, {"t0": -5}),
+)
+
+RPROP = Optimizer(
+    ours=torchwise.rprop,
+    stateful="Rprop",
+    theirs=torch.optim.Rprop,
+    state_keys=("prev", "step_size"),
+    counts=True,
+    grid={
+        "lr": (0.01, 1.0),
+        "etas": ((0.5, 1.2), (0.3, 1.7)),
+        "step_sizes": ((1e-6, 50), (0.005, 0.02)),
+        "maximize": (False, True),
+    },
+    full=({},),
+    random=st.fixed_dictionaries(
+        {
+            "lr": NUMBERS,
+            "etas": st.tuples(st.floats(0.01, 0.99), st.floats(1.01, 3)),
+            "step_sizes": st.tuples(st.floats(1e-6, 1e-2), st.floats(1e-2, 50)),
+            "maximize": st.booleans(),
+        }
+    ),
+    bad=(*BAD_RATE, {"etas": (0.0, 1.2)}, {"etas": (1.0, 1.2)}, {"etas": (0.5, 1.0)}),
+    odd=({"lr": 0.0}, {"step_sizes": (50, 1e-6)}, {"step_sizes": (-1, 1)}),
+)
+
+OPTIMIZERS = {
+    "sgd": SGD,
+    "adagrad": ADAGRAD,
+    "rmsprop": RMSPROP,
+    "adam": ADAM,
+    "adamw": ADAMW,
+    "adamax": ADAMAX,
+    "adadelta": ADADELTA,
+    "nadam": NADAM,
+    "radam": RADAM,
+    "asgd": ASGD,
+    "rprop": RPROP,
+}
 
 
 def _case(name: str, optimizer: Optimizer, chosen: dict[str, Any]) -> Case:
