@@ -10,11 +10,13 @@ from torchwise.blocks.trace import trace
 from torchwise.gradient_accumulation import accumulate_gradients
 from torchwise.rule import Block, Rule
 from torchwise.rules.adadelta import adadelta
+from torchwise.rules.adafactor import adafactor
 from torchwise.rules.adagrad import adagrad
 from torchwise.rules.adam import adam
 from torchwise.rules.adamax import adamax
 from torchwise.rules.adamw import adamw
 from torchwise.rules.asgd import asgd
+from torchwise.rules.muon import muon
 from torchwise.rules.nadam import nadam
 from torchwise.rules.radam import radam
 from torchwise.rules.rmsprop import rmsprop
@@ -33,6 +35,7 @@ __all__ = [
     "Rule",
     "accumulate_gradients",
     "adadelta",
+    "adafactor",
     "adagrad",
     "adam",
     "adamax",
@@ -46,6 +49,7 @@ __all__ = [
     "from_state_dict",
     "layouts",
     "maximize",
+    "muon",
     "nadam",
     "optim",
     "params_from_state_dict",

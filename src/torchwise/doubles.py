@@ -3,8 +3,9 @@
 Python rounds after every operation; XLA contracts products and sums, and rewrites powers.
 """
 
+import functools
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -12,6 +13,9 @@ from jax import lax
 
 from torchwise.numbers import double
 from torchwise.rounding import pinned
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 def power(base: Any, exponent: Any) -> Any:
@@ -35,6 +39,17 @@ def choose(condition: Any, one: Callable[[], Any], other: Callable[[], Any]) -> 
     if isinstance(condition, jax.Array):
         return jnp.where(condition, one(), other())
     return one() if condition else other()
+
+
+def in_double(function: Callable[P, T]) -> Callable[P, T]:
+    """Let a function that is traced among 32-bit types compute with 64-bit ones."""
+
+    @functools.wraps(function)
+    def wrapper(*args: P.args, **kwargs: P.kwargs) -> T:
+        with jax.enable_x64(True):
+            return function(*args, **kwargs)
+
+    return wrapper
 
 
 def _hidden(x: jax.Array) -> jax.Array:

@@ -179,11 +179,12 @@ def maximum(x: jax.Array, other: jax.Array) -> jax.Array:
 
 
 @_by_parts
-def clamp(x: jax.Array, least: Scalar, largest: Scalar) -> jax.Array:
+def clamp(x: jax.Array, least: Scalar, largest: Scalar | None = None) -> jax.Array:
     """`x.clamp(least, largest)`: NaN stays."""
-    wide = _wide(x)
-    bounds = _constant(least, wide.dtype), _constant(largest, wide.dtype)
-    return jnp.minimum(jnp.maximum(wide, bounds[0]), bounds[1]).astype(x.dtype)
+    wide = jnp.maximum(_wide(x), _constant(least, _wide(x).dtype))
+    if largest is not None:
+        wide = jnp.minimum(wide, _constant(largest, wide.dtype))
+    return wide.astype(x.dtype)
 
 
 @_by_parts
@@ -230,6 +231,36 @@ def square(x: jax.Array) -> jax.Array:
     """`x.square()`, rounded by itself."""
     wide = _wide(x)
     return pinned(wide * wide).astype(x.dtype)
+
+
+def norm(x: jax.Array, axis: int | None = None) -> jax.Array:
+    """`x.norm(dim=axis, keepdim=axis is not None)`: XLA's order of the sum, not torch's."""
+    wide = _wide(x)
+    squares = jnp.sum(wide * wide, axis=axis, keepdims=axis is not None)
+    return pinned(lax.sqrt(squares)).astype(x.dtype)
+
+
+def mean(x: jax.Array, axis: int) -> jax.Array:
+    """`x.mean(dim=axis, keepdim=True)`: XLA's order of the sum, not torch's."""
+    wide = _wide(x)
+    return div(jnp.sum(wide, axis=axis, keepdims=True), x.shape[axis]).astype(x.dtype)
+
+
+def matmul(x: jax.Array, other: jax.Array) -> jax.Array:
+    """`x @ other`, with sums in float32 for the half types; XLA's order of the sums."""
+    wide = _wide(x)
+    product = jnp.matmul(wide, _wide(other), precision=lax.Precision.HIGHEST)
+    return product.astype(x.dtype)
+
+
+def addmm(
+    x: jax.Array, first: jax.Array, second: jax.Array, beta: Scalar, alpha: Scalar = 1
+) -> Any:
+    """`torch.addmm(x, first, second, beta=beta, alpha=alpha)`, rounded once to a half type."""
+    wide = _wide(x)
+    product = jnp.matmul(_wide(first), _wide(second), precision=lax.Precision.HIGHEST)
+    scaled = product if _is_one(alpha) else product * _constant(alpha, wide.dtype)
+    return (wide * _constant(beta, wide.dtype) + scaled).astype(x.dtype)
 
 
 def full_like(x: jax.Array, value: Scalar) -> jax.Array:

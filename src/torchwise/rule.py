@@ -35,7 +35,7 @@ class Transform(Fields):
         return False
 
     def init(self, param: jax.Array) -> Any:
-        """Return the state before the first gradient, a `State`."""
+        """Return the state before the first gradient, a `State`; None for what it does not have."""
         return self.State()
 
     def numbers(self, step: Any) -> Any:
@@ -90,6 +90,7 @@ class Rule(Transform):
         counts_in_torch: whether torch keeps a step for each parameter.
         starts_with_state: whether torch makes a state before the first gradient.
         fixed: the values of keys that are no arguments.
+        state_by_shape: whether it depends on a parameter's shape which states it has.
         moves_from_old_state: whether `move` gets the state before `accumulate`.
         divides: whether `move` takes a `rounding.Quotient` for a gradient.
 
@@ -114,6 +115,7 @@ class Rule(Transform):
     counts_in_torch: ClassVar[bool] = False
     starts_with_state: ClassVar[bool] = False
     fixed: ClassVar[Mapping[str, Any]] = MappingProxyType({})
+    state_by_shape: ClassVar[bool] = False
     moves_from_old_state: ClassVar[bool] = False
     divides: ClassVar[bool] = False
 
@@ -136,6 +138,9 @@ class Rule(Transform):
         What an option that is off has left behind is loaded with the rest, as torch does.
         """
         return dict.fromkeys(self.State._fields, param)
+
+    def check_param(self, param: Any) -> None:
+        """Raise what torch raises for parameters that the optimizer does not take."""
 
     def parts(self) -> tuple[Any, ...]:
         """Return the blocks that a gradient passes first, and the rule that moves at the end."""

@@ -221,7 +221,7 @@ class _Work(NamedTuple):
         for (index, _), (value, held) in zip(self.live, results):
             values[index], states[index] = value, held
         new = tuple(
-            _tree_of([leaf[position] for leaf in states], old, self.treedef)
+            _tree_of([leaf[position] for leaf in states], type(old), self.treedef)
             for position, old in enumerate(self.old.states)
         )
         return self.treedef.unflatten(values), ChainState(self.step, new)
@@ -237,9 +237,11 @@ def _init(definition: Definition, params: Any) -> ChainState:
         step = treedef.unflatten(zeros) if definition.per_parameter_steps else first
     states = []
     for part in definition.parts:
+        if isinstance(part, Rule):
+            for leaf in leaves:
+                part.check_param(leaf)
         initial = [placed_like(leaf, part.init(leaf)) for leaf in leaves]
-        like = jax.eval_shape(part.init, jax.ShapeDtypeStruct((), jnp.float32))
-        states.append(_tree_of(initial, like, treedef))
+        states.append(_tree_of(initial, part.State, treedef))
     return ChainState(step, tuple(states))
 
 
@@ -299,13 +301,15 @@ def _refuse_missing(call: str, gradients: Sequence[Any], params: Any) -> None:
     )
 
 
-def _tree_of(states: list[Any], like: Any, treedef: Any) -> Any:
-    """Turn one NamedTuple per leaf inside out: into one NamedTuple of trees."""
-    trees_of_fields = (
-        None if value is None else treedef.unflatten([getattr(state, name) for state in states])
-        for name, value in like._asdict().items()
-    )
-    return type(like)(*trees_of_fields)
+def _tree_of(states: list[Any], state_type: Any, treedef: Any) -> Any:
+    """Turn one NamedTuple per leaf inside out: into one of trees, or None where no leaf has any."""
+    fields = []
+    for name in state_type._fields:
+        values = [getattr(state, name) for state in states]
+        filled = [trees.absent() if value is None else value for value in values]
+        off = all(value is None for value in values)
+        fields.append(None if off else treedef.unflatten(filled))
+    return state_type(*fields)
 
 
 def _states_of(call: str, parts: Parts, state: Any, treedef: Any) -> list[tuple[Any, ...]]:
@@ -321,10 +325,15 @@ def _states_of(call: str, parts: Parts, state: Any, treedef: Any) -> list[tuple[
         for tree in inner:
             if tree is not None:
                 _check_structure(call, tree, treedef)
-            fields.append([None] * treedef.num_leaves if tree is None else jax.tree.leaves(tree))
+            leaves = [None] * treedef.num_leaves if tree is None else jax.tree.leaves(tree)
+            fields.append([None if _lacks(leaf) else leaf for leaf in leaves])
         rows = zip(*fields) if fields else [()] * treedef.num_leaves
         columns.append([type(inner)(*row) for row in rows])
     return list(zip(*columns)) if columns else [()] * treedef.num_leaves
+
+
+def _lacks(leaf: Any) -> bool:
+    return leaf is None or trees.is_absent(leaf)
 
 
 def _check_structure(call: str, tree: Any, treedef: Any) -> None:

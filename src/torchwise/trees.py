@@ -115,6 +115,16 @@ def _shapes(tree: Any) -> dict[str, Any]:
     return {label(path): None if is_missing(leaf) else jnp.shape(leaf) for path, leaf in leaves}
 
 
+def absent() -> jax.Array:
+    """Return what stands in a tree of states for a parameter that has no such state."""
+    return jnp.zeros((0,), jnp.bool_)
+
+
+def is_absent(leaf: Any) -> bool:
+    """Whether a leaf of a tree of states is `absent`, which no state of numbers is."""
+    return leaf.dtype == jnp.bool_ and leaf.shape == (0,)
+
+
 def label(path: Any) -> str:
     """Return a leaf's path as errors name it."""
     return jax.tree_util.keystr(path) or "(the whole tree)"

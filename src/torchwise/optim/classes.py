@@ -115,3 +115,19 @@ class Rprop(Optimizer):
     @signature_of(rules.Rprop)
     def __init__(self, params: Any, *values: Any, **hyperparameters: Any) -> None:
         super().__init__(params, *values, **hyperparameters)
+
+
+class Adafactor(Optimizer):
+    rule = rules.Adafactor
+
+    @signature_of(rules.Adafactor)
+    def __init__(self, params: Any, *values: Any, **hyperparameters: Any) -> None:
+        super().__init__(params, *values, **hyperparameters)
+
+
+class Muon(Optimizer):
+    rule = rules.Muon
+
+    @signature_of(rules.Muon)
+    def __init__(self, params: Any, *values: Any, **hyperparameters: Any) -> None:
+        super().__init__(params, *values, **hyperparameters)

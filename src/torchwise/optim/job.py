@@ -54,7 +54,11 @@ class Job:
 
     def add(self, prepared: Prepared, parameters: list[Parameter]) -> None:
         """Add those parameters of a group that move."""
-        rule, names = prepared.rule, prepared.names
+        for names, members in prepared.by_names(parameters):
+            self._add(prepared, names, members)
+
+    def _add(self, prepared: Prepared, names: tuple[str, ...], parameters: list[Parameter]) -> None:
+        rule = prepared.rule
         steps = []
         for parameter in parameters:
             held = self._state.get(parameter)

@@ -151,6 +151,8 @@ class Optimizer(Hooked):
         """
         collection, group = complete_group(param_group, self.defaults, self.param_groups)
         self._check(group)
+        for parameter in group["params"]:
+            self._rule(group).check_param(parameter.own_array)
         self._collections.append(collection)
         self.param_groups.append(group)
 

@@ -5,6 +5,7 @@ from typing import Any
 import jax
 
 from torchwise.apply import counts
+from torchwise.optim.parameter import Parameter
 from torchwise.rule import Rule
 from torchwise.state_dict.entry import arrays_of
 
@@ -14,7 +15,6 @@ class Prepared:
 
     Attributes:
         rule: the rule.
-        names: the arrays that it keeps for a parameter, in order.
         counts: whether its numbers depend on how many gradients a parameter has seen.
         structure: of its parts and their numbers.
     """
@@ -23,12 +23,28 @@ class Prepared:
         self.rule = rule
         self._parts = rule.parts()
         self.counts = counts(self._parts)
-        template = [
-            jax.eval_shape(part.init, jax.ShapeDtypeStruct((), "float32")) for part in self._parts
-        ]
-        self.names = tuple(arrays_of(template))
+        self._names: dict[tuple[int, ...], tuple[str, ...]] = {}
         leaves, self.structure = jax.tree.flatten((self._parts, self._numbers(1)))
         self._constant = None if self.counts else leaves
+
+    def by_names(
+        self, parameters: list[Parameter]
+    ) -> list[tuple[tuple[str, ...], list[Parameter]]]:
+        """Return the parameters with the arrays that the rule keeps for each, in order."""
+        if not self.rule.state_by_shape:
+            return [(self._names_of(()), parameters)]
+        groups: dict[tuple[str, ...], list[Parameter]] = {}
+        for parameter in parameters:
+            groups.setdefault(self._names_of(parameter.shape), []).append(parameter)
+        return list(groups.items())
+
+    def _names_of(self, shape: tuple[int, ...]) -> tuple[str, ...]:
+        if shape not in self._names:
+            like = jax.ShapeDtypeStruct(shape, "float32")
+            self._names[shape] = tuple(
+                arrays_of([jax.eval_shape(part.init, like) for part in self._parts])
+            )
+        return self._names[shape]
 
     def numbers(self, step: int) -> list[float]:
         """Return the numbers of a step, in the order of `structure`."""

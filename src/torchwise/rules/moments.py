@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
+import numpy as np
 
 from torchwise.doubles import power
 from torchwise.numbers import Scalar, is_array, refuse, require
@@ -49,7 +50,7 @@ def check_tensors(betas: Sequence[Scalar], eager: Any) -> None:
         if is_array(beta):
             which = f"betas[{index}] as a Tensor is not supported for"
             refuse(eager, f"{which} capturable=False and foreach=True")
-            require(beta.size == 1, f"Tensor betas[{index}] must be 1-element")
+            require(np.size(beta) == 1, f"Tensor betas[{index}] must be 1-element")
 
 
 def decays_at(betas: Sequence[Scalar], step: Any) -> Decays:

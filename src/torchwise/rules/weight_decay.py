@@ -7,15 +7,16 @@ from torchwise.blocks.maximize import Maximize
 from torchwise.rule import Block
 
 
-def gradient_blocks(rule: Any) -> list[Block]:
+def gradient_blocks(rule: Any, decays: bool = True) -> list[Block]:
     """Return the blocks for `maximize` and for `weight_decay` (L2), in torch's order.
 
     Args:
         rule: has the field `maximize`; where it decays, a `term` named `weight_decay`, and where
             that may be decoupled, `decoupled_weight_decay`.
+        decays: whether the decay is the gradient's at all.
     """
     blocks: list[Block] = [Maximize()] if rule.maximize else []
-    if _decays(rule) and not decouples(rule):
+    if decays and _decays(rule) and not decouples(rule):
         blocks.append(AddDecayedWeights(rule.weight_decay))
     return blocks
 

@@ -17,6 +17,7 @@ from torchwise.state_dict.entry import (
     step_array,
 )
 from torchwise.transformation import Chain, ChainState
+from torchwise.trees import absent, is_absent
 
 Entry = Mapping[str, Any]
 
@@ -39,7 +40,9 @@ def entries_of(
     steps = steps_of(state, len(params))
     found = []
     for index, param in enumerate(params):
-        entry = {name: leaves[index] for name, leaves in fields.items()}
+        entry = {
+            name: leaves[index] for name, leaves in fields.items() if not is_absent(leaves[index])
+        }
         if rule.counts_in_torch:
             entry = {STEP: step_array(steps[index]), **entry}
         started = steps[index] > 0 if steps else differs(rule, param, entry) or None
@@ -57,9 +60,8 @@ def rule_chain(
     rule: Rule, held: Sequence[Entry | None], per_parameter_steps: bool = False
 ) -> Chain:
     """Return the chain of a rule; with a count per parameter if these entries need it."""
-    counts = {gradients_seen(rule, entry) for entry in held}
     chain = Chain((rule,))
-    needed = chain.counts and len(counts) > 1
+    needed = chain.counts and len({gradients_seen(rule, entry) for entry in held}) > 1
     return Chain((rule,), True) if per_parameter_steps or needed else chain
 
 
@@ -79,12 +81,13 @@ def chain_state(
     """
     rule = chain.rule
     assert rule is not None
-    full = [
-        entry
-        if entry and all(name in entry for name in arrays_of(template.states))
-        else {**initial_entry(rule, param), **(entry or {})}
-        for param, entry in zip(params, held)
-    ]
+    names = [*arrays_of(template.states)]
+    full = []
+    for param, entry in zip(params, held):
+        entry = entry or {}
+        if not all(name in entry for name in names):
+            entry = {**dict.fromkeys(names, absent()), **initial_entry(rule, param), **entry}
+        full.append(entry)
 
     def tree_of(structure: Any, values: list[Any]) -> Any:
         placed = [placed_like(param, jnp.asarray(value)) for param, value in zip(params, values)]
