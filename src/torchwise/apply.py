@@ -17,9 +17,9 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-from jax import lax
 from jax.core import Tracer
 
+from torchwise.fence import fence
 from torchwise.numbers import double
 from torchwise.rounding import evaluated, full_like, pinned
 from torchwise.rule import Block, Rule, Transform
@@ -119,8 +119,7 @@ def _is_array(value: Any) -> bool:
 
 def _step(leaf: Leaf) -> tuple[jax.Array, tuple[Any, ...]]:
     states, second = _two_passes(_with_numbers(leaf))
-    # The parameter may be a product made in the same program, too.
-    return _move(second, pinned(second.param)), states
+    return _conclude(second, second.param, states)
 
 
 def _update(leaf: Leaf) -> tuple[jax.Array, tuple[Any, ...]]:
@@ -129,8 +128,9 @@ def _update(leaf: Leaf) -> tuple[jax.Array, tuple[Any, ...]]:
     if not isinstance(rule, Rule):
         return evaluated(_direct(second)), states
     if rule.adds:
-        return _move(second, full_like(second.param, -0.0)), states
-    return _move(second, pinned(second.param)) - second.param, states
+        return _conclude(second, full_like(second.param, -0.0), states)
+    new, states = _conclude(second, second.param, states)
+    return new - second.param, states
 
 
 def _with_numbers(leaf: Leaf) -> Leaf:
@@ -146,27 +146,20 @@ def _two_passes(leaf: Leaf) -> tuple[tuple[Any, ...], Leaf]:
     first = _pinned(leaf)
     states = _accumulate(first)
     siblings = _fuses_several_outputs_on_cpu()
-    from_old = siblings or _moves_from_old_state(leaf)
-    second = leaf if from_old else leaf._replace(states=states)
-    grad, param, held = _fence((second.grad, second.param, second.states))
+    second = leaf if siblings else leaf._replace(states=states)
+    grad, param, held = fence((second.grad, second.param, second.states))
     second = _pinned(leaf._replace(grad=grad, param=param, states=held))
-    if siblings and not _moves_from_old_state(leaf):
-        second = second._replace(states=_accumulate(second))
-    return states, second
-
-
-def _moves_from_old_state(leaf: Leaf) -> bool:
-    rule = leaf.parts[-1] if leaf.parts else None
-    return isinstance(rule, Rule) and rule.moves_from_old_state
+    return states, second._replace(states=_accumulate(second)) if siblings else second
 
 
 def _pinned(leaf: Leaf) -> Leaf:
-    """Keep apart what has produced the gradient from what is done to it.
+    """Keep apart what has produced the gradient and the parameter from what is done to them.
 
     Where a clip coefficient or a loss scale is in the same program, XLA would merge that product
     into the first sum, and the gradient would never be rounded.
     """
-    return leaf._replace(grad=pinned(leaf.grad, leaf.param))
+    param = pinned(leaf.param)
+    return leaf._replace(grad=pinned(leaf.grad, leaf.param), param=param)
 
 
 def _accumulate(leaf: Leaf) -> tuple[Any, ...]:
@@ -189,11 +182,15 @@ def _direct(leaf: Leaf) -> Any:
     return grad
 
 
-def _move(leaf: Leaf, base: jax.Array) -> jax.Array:
-    rule = leaf.parts[-1]
+def _conclude(
+    leaf: Leaf, base: jax.Array, states: tuple[Any, ...]
+) -> tuple[jax.Array, tuple[Any, ...]]:
+    """Move the parameter; a rule may finish its state only now."""
+    rule, held = leaf.parts[-1], leaf.states[-1]
     assert isinstance(rule, Rule)
     grad = _input(rule, _direct(leaf))
-    return rule.move(base, grad, leaf.states[-1], leaf.param, leaf.numbers[-1])
+    new, finished = rule.conclude(base, grad, held, leaf.param, leaf.numbers[-1])
+    return new, states if finished is held else (*states[:-1], finished)
 
 
 def _input(part: Transform, grad: Any) -> Any:
@@ -203,8 +200,3 @@ def _input(part: Transform, grad: Any) -> Any:
 def _fuses_several_outputs_on_cpu() -> bool:
     """Whether the user has switched on XLA's fusion of several outputs for CPU."""
     return "xla_cpu_use_multi_output_fusion=true" in os.environ.get("XLA_FLAGS", "")
-
-
-def _fence(tree: Any) -> Any:
-    """On CPU, keep XLA from merging what comes before with what comes after; elsewhere, nothing."""
-    return lax.platform_dependent(tree, cpu=lax.optimization_barrier, default=lambda tree: tree)

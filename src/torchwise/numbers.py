@@ -77,6 +77,12 @@ def require(condition: Any, message: str) -> None:
         raise ValueError(message)
 
 
+def first_rate(lr: Any) -> Any:
+    """Return the learning rate of the first gradient, 0-d if it is an array."""
+    lr = lr(jnp.zeros((), jnp.int32)) if callable(lr) else lr
+    return jnp.reshape(lr, ()) if is_array(lr) else lr
+
+
 def check_rate(lr: Any) -> None:
     """Raise a ValueError for a learning rate that is negative, NaN or of several elements."""
     if not callable(lr):

@@ -91,9 +91,12 @@ def sub(x: jax.Array, other: jax.Array) -> jax.Array:
 
 @_by_parts
 def div(x: jax.Array, other: Any) -> jax.Array:
-    """`x.div(other)`: a true quotient. XLA would multiply by the reciprocal of a number."""
+    """`x.div(other)`: a true quotient. XLA would multiply by the reciprocal of a number.
+
+    Both are pinned: XLA would turn a quotient of quotients into one of products.
+    """
     wide = _wide(x)
-    return (wide / _divisor(other, wide)).astype(x.dtype)
+    return (pinned(wide) / _divisor(other, wide)).astype(x.dtype)
 
 
 @_by_parts
@@ -104,7 +107,9 @@ def add(x: jax.Array, other: Any, alpha: Scalar | None = None) -> jax.Array:
     """
     wide = _wide(x)
     if alpha is None and not _is_tensor(other):
-        shifted = pinned(wide) if _is_zero(other) else wide + _wide(_constant(other, x.dtype))
+        # Behind the barrier XLA does not know the number: it would add two of them first.
+        rounded = _wide(jnp.asarray(_constant(other, x.dtype)))
+        shifted = pinned(wide) if _is_zero(other) else wide + lax.optimization_barrier(rounded)
         return shifted.astype(x.dtype)
     if alpha is None:
         return (wide + _wide(other)).astype(x.dtype)
@@ -130,7 +135,7 @@ def addcdiv(
     """`x.addcdiv(numerator, denominator, value=value)`: product, quotient and sum round each."""
     wide = _wide(x)
     scaled = _wide(numerator) * _constant(value, wide.dtype)
-    return (wide + scaled / _wide(denominator)).astype(x.dtype)
+    return (wide + pinned(scaled) / pinned(_wide(denominator))).astype(x.dtype)
 
 
 @_by_parts
@@ -168,7 +173,7 @@ def rsqrt(x: jax.Array) -> jax.Array:
 @_by_parts
 def reciprocal(x: jax.Array) -> jax.Array:
     """`x.reciprocal()`, correctly rounded."""
-    wide = _wide(x)
+    wide = pinned(_wide(x))
     return (jnp.ones_like(wide) / wide).astype(x.dtype)
 
 
@@ -205,13 +210,14 @@ def by_sign(x: jax.Array, positive: Scalar, negative: Scalar, zero: Scalar) -> j
 @_by_parts
 def zeroed(x: jax.Array, other: jax.Array, value: Scalar) -> jax.Array:
     """`x.masked_fill(other.eq(value), 0)`: the number is rounded to the type of `other`."""
-    return jnp.where(other == _constant(value, other.dtype), jnp.zeros_like(x), x)
+    zero = other == _constant(value, other.dtype)
+    return jnp.where(_placed(zero, x), jnp.zeros_like(x), x)
 
 
 def select(condition: Any, x: jax.Array, other: jax.Array) -> jax.Array:
-    """Return `x` where a number is not zero, else `other`."""
+    """Return `x` where a number is not zero, else `other`, which has the place of `x` then."""
     chosen = condition.astype(bool) if isinstance(condition, jax.Array) else bool(condition)
-    return jnp.where(chosen, x, other)
+    return jnp.where(chosen, x, _placed(other, x))
 
 
 @_by_parts
@@ -304,7 +310,7 @@ def _divisor(other: Any, wide: jax.Array) -> Any:
     XLA would turn the quotient by a number, constant or not, into a product with its reciprocal.
     """
     if _is_tensor(other):
-        return _wide(other)
+        return pinned(_wide(other))
     return jnp.where(wide == wide, _constant(other, wide.dtype), wide)
 
 
@@ -319,6 +325,11 @@ def _is_zero(value: Any) -> bool:
 
 def _is_one(value: Any) -> bool:
     return not is_array(value) and value == 1
+
+
+def _placed(x: jax.Array, like: jax.Array) -> jax.Array:
+    """Bring an array to the explicit devices of another."""
+    return x if _sharding(x) == _sharding(like) else jax.sharding.reshard(x, _sharding(like))
 
 
 def _sharding(x: jax.Array) -> Any:

@@ -91,7 +91,6 @@ class Rule(Transform):
         starts_with_state: whether torch makes a state before the first gradient.
         fixed: the values of keys that are no arguments.
         state_by_shape: whether it depends on a parameter's shape which states it has.
-        moves_from_old_state: whether `move` gets the state before `accumulate`.
         divides: whether `move` takes a `rounding.Quotient` for a gradient.
 
     Examples:
@@ -116,7 +115,6 @@ class Rule(Transform):
     starts_with_state: ClassVar[bool] = False
     fixed: ClassVar[Mapping[str, Any]] = MappingProxyType({})
     state_by_shape: ClassVar[bool] = False
-    moves_from_old_state: ClassVar[bool] = False
     divides: ClassVar[bool] = False
 
     @classmethod
@@ -153,8 +151,17 @@ class Rule(Transform):
             base: what torch's last line adds to: the parameter, or -0.0 where only the increment
                 is wanted.
             grad: the gradient, as the blocks have left it.
-            state: the state after `accumulate`, unless `moves_from_old_state`.
+            state: the state after `accumulate`.
             param: the old parameter.
             n: what `numbers` returned.
         """
         raise NotImplementedError(f"{type(self).__name__}.move()")
+
+    def conclude(
+        self, base: jax.Array, grad: Any, state: Any, param: jax.Array, n: Any
+    ) -> tuple[jax.Array, Any]:
+        """Return what `move` does, and the state; for a state that follows the new parameter.
+
+        The arguments are those of `move`.
+        """
+        return self.move(base, grad, state, param, n), state

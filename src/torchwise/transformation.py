@@ -221,7 +221,7 @@ class _Work(NamedTuple):
         for (index, _), (value, held) in zip(self.live, results):
             values[index], states[index] = value, held
         new = tuple(
-            _tree_of([leaf[position] for leaf in states], type(old), self.treedef)
+            _tree_of([leaf[position] for leaf in states], old, self.treedef)
             for position, old in enumerate(self.old.states)
         )
         return self.treedef.unflatten(values), ChainState(self.step, new)
@@ -241,7 +241,7 @@ def _init(definition: Definition, params: Any) -> ChainState:
             for leaf in leaves:
                 part.check_param(leaf)
         initial = [placed_like(leaf, part.init(leaf)) for leaf in leaves]
-        states.append(_tree_of(initial, part.State, treedef))
+        states.append(_tree_of(initial, _all_fields(part, initial), treedef))
     return ChainState(step, tuple(states))
 
 
@@ -301,15 +301,25 @@ def _refuse_missing(call: str, gradients: Sequence[Any], params: Any) -> None:
     )
 
 
-def _tree_of(states: list[Any], state_type: Any, treedef: Any) -> Any:
-    """Turn one NamedTuple per leaf inside out: into one of trees, or None where no leaf has any."""
+def _all_fields(part: Transform, states: list[Any]) -> Any:
+    """Return a state that has whatever one of these has; without any, what arrays of 0 or 2 have.
+
+    optax calls `init` with a tree that has no leaves to find out where the parameters are.
+    """
+    shapes = () if states else ((), (1, 1))
+    examples = [jax.eval_shape(part.init, jax.ShapeDtypeStruct(one, "float32")) for one in shapes]
+    columns = zip(*states, *examples) if part.State._fields else ()
+    return part.State(*(next((one for one in each if one is not None), None) for each in columns))
+
+
+def _tree_of(states: list[Any], like: Any, treedef: Any) -> Any:
+    """Turn one NamedTuple per leaf inside out: into one of trees, or None where `like` has None."""
     fields = []
-    for name in state_type._fields:
+    for name, example in like._asdict().items():
         values = [getattr(state, name) for state in states]
         filled = [trees.absent() if value is None else value for value in values]
-        off = all(value is None for value in values)
-        fields.append(None if off else treedef.unflatten(filled))
-    return state_type(*fields)
+        fields.append(None if example is None else treedef.unflatten(filled))
+    return type(like)(*fields)
 
 
 def _states_of(call: str, parts: Parts, state: Any, treedef: Any) -> list[tuple[Any, ...]]:

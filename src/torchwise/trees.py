@@ -67,11 +67,16 @@ def has_names(paths: Iterable[Any]) -> bool:
 
 
 def difference(given: Any, wanted: Any) -> str | None:
-    """Return how two trees of arrays differ in structure, shapes or types, or None."""
+    """Return how two trees of arrays differ in structure, shapes or types, or None.
+
+    A 0-d float may have another type: loading gives it the parameter's.
+    """
     if jax.tree.structure(given) != jax.tree.structure(wanted):
         return f"{jax.tree.structure(given)}, but expected {jax.tree.structure(wanted)}"
     for (path, one), other in zip(jax.tree.leaves_with_path(given), jax.tree.leaves(wanted)):
-        if (one.shape, one.dtype) != (other.shape, other.dtype):
+        floats = all(jnp.issubdtype(leaf.dtype, jnp.floating) for leaf in (one, other))
+        same_type = one.dtype == other.dtype or (floats and other.shape == ())
+        if one.shape != other.shape or not same_type:
             return (
                 f"{jax.tree_util.keystr(path)} is {one.dtype}{list(one.shape)}, "
                 f"but expected {other.dtype}{list(other.shape)}"

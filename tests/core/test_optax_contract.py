@@ -12,21 +12,24 @@ import pytest
 from jax import lax
 
 import torchwise
+from cases import FULL
 from distance import same_bits
 from functional_run import updating
+from rounds import FIRST, each
 
-FACTORIES = {
-    "sgd": lambda lr=0.1: torchwise.sgd(lr, 0.9, 0.2, 0.01),
-    "nesterov": lambda lr=0.1: torchwise.sgd(lr, 0.9, weight_decay=0.01, nesterov=True),
-    "adagrad": lambda lr=0.1: torchwise.adagrad(lr, 0.01, 0.01),
-}
 PARAMS = {"w": jnp.arange(1.0, 7.0).reshape(2, 3), "b": jnp.ones(3)}
 GRADS = jax.tree.map(lambda p: p / 4, PARAMS)
 
 
-@pytest.fixture(params=FACTORIES)
-def factory(request):
-    return FACTORIES[request.param]
+@pytest.fixture(params=each(FULL, FIRST[:1]))
+def case(request):
+    return request.param
+
+
+@pytest.fixture
+def factory(case):
+    """A function of the learning rate alone."""
+    return lambda lr=0.1: case.optimizer.ours(**{**case.hyperparameters, "lr": lr})
 
 
 def run(transform, steps=4, params=PARAMS, grads=GRADS):
@@ -52,14 +55,19 @@ def test_multi_steps(factory):
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-@pytest.mark.parametrize("factory", [torchwise.sgd, torchwise.adagrad])
-def test_inject_hyperparams(factory, dtype):
+def test_inject_hyperparams(case, dtype):
+    """The step is that of the numbers that optax holds, in the type of the gradients.
+
+    A state may have been made with another rate, as those of ASGD and Rprop are.
+    """
     params = jax.tree.map(lambda p: p.astype(dtype), PARAMS)
-    transform = optax.inject_hyperparams(factory)(lr=0.5)
+    transform = optax.inject_hyperparams(case.optimizer.ours)(**case.hyperparameters)
     state, step = transform.init(params), updating(transform)
     for lr in (0.5, 0.25):
         state.hyperparams["lr"] = jnp.asarray(lr, state.hyperparams["lr"].dtype)
-        expected = factory(lr).update(params, factory(lr).init(params), params)[0]
+        numbers = {key: value.item() for key, value in state.hyperparams.items()}
+        alone = case.optimizer.ours(**{**case.hyperparameters, **numbers})
+        expected = alone.update(params, case.transform.init(params), params)[0]
         new, after = step(params, state, params)
         chex.assert_trees_all_close(new, optax.apply_updates(params, expected), rtol=1e-2)
         chex.assert_trees_all_equal_shapes_and_dtypes(state, after)
@@ -182,7 +190,19 @@ def test_one_trace_for_100_chains(factory):
     [optax.linear_schedule(0.1, 0.01, 10), optax.cosine_decay_schedule(0.1, 10), lambda _: 0.1],
 )
 @jax.numpy_dtype_promotion("standard")  # optax's schedules mix int32 and floats
-def test_optax_schedules(schedule):
-    ours = run(torchwise.sgd(schedule, momentum=0.9), steps=5)
-    theirs = run(optax.sgd(schedule, momentum=0.9), steps=5)
-    chex.assert_trees_all_close(ours, theirs, rtol=1e-6)
+def test_optax_schedules(factory, schedule):
+    """Each step has the rate that the schedule gives for the steps before it."""
+
+    @jax.jit
+    def step(lr, params, state):
+        return factory(lr).step(GRADS, state, params)
+
+    params, state = PARAMS, factory(float(schedule(0))).init(PARAMS)
+    for count in range(5):
+        params, state = step(float(schedule(count)), params, state)
+    chex.assert_trees_all_close(run(factory(schedule), steps=5), params, rtol=1e-6)
+
+
+def test_sgd_is_optaxs_sgd():
+    ours = run(optax.chain(torchwise.sgd(0.1, momentum=0.9)), steps=5)
+    chex.assert_trees_all_close(ours, run(optax.sgd(0.1, momentum=0.9), steps=5), rtol=1e-6)

@@ -7,7 +7,8 @@ import sys
 from pathlib import Path
 
 PROGRAMS = Path(__file__).parent / "programs"
-SECONDS = 240
+TESTS = Path(__file__).parents[1]
+SECONDS = 270
 
 
 def start(name, devices, *arguments):
@@ -15,7 +16,12 @@ def start(name, devices, *arguments):
     flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count={devices}"
     return subprocess.Popen(
         [sys.executable, str(PROGRAMS / name), *map(str, arguments)],
-        env={**os.environ, "XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"},
+        env={
+            **os.environ,
+            "XLA_FLAGS": flags,
+            "JAX_PLATFORMS": "cpu",
+            "PYTHONPATH": os.pathsep.join([str(TESTS), os.environ.get("PYTHONPATH", "")]),
+        },
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -32,3 +38,9 @@ def facts(*processes):
     for process, (_, errors) in zip(processes, outputs):
         assert process.returncode == 0, errors[-4000:]
     return [json.loads(output.splitlines()[-1]) for output, _ in outputs]
+
+
+def selected(request, argument):
+    """The values of an argument in those tests of a module that are to run."""
+    chosen = (item.callspec.params for item in request.session.items if item.path == request.path)
+    return sorted({params[argument] for params in chosen})

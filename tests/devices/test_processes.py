@@ -28,6 +28,7 @@ def train_alone(name):
     return trainer.params()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("optimizer", training.TRANSFORMS)
 def test_two_processes_end_where_one_does(optimizer, tmp_path):
     address, path = f"127.0.0.1:{free_port()}", tmp_path / "params.npz"

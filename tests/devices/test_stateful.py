@@ -1,31 +1,33 @@
-"""torch's face over parameters on eight devices."""
+"""torch's classes over parameters on eight devices."""
 
 import pytest
 
 from devices import launch
+from rounds import FIRST, names_of
 
-OPTIMIZERS = ["sgd", "sgd, dampening", "adagrad"]
+NAMES = names_of(FIRST)
 
 
 @pytest.fixture(scope="module")
-def facts():
-    return launch.facts(launch.start("stateful.py", 8))[0]
+def facts(request):
+    names = launch.selected(request, "name")
+    return launch.facts(launch.start("stateful.py", 8, *names))[0]
 
 
-@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+@pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize(
     "when",
     [
         "misplaced",
         "misplaced after loading",
         "misplaced after train_step",
-        "misplaced after the functional face",
+        "misplaced after the functional way",
     ],
 )
-def test_everything_stays_where_it_was_put(facts, optimizer, when):
-    assert facts[optimizer][when] == []
+def test_everything_stays_where_it_was_put(facts, name, when):
+    assert facts[name][when] == []
 
 
-@pytest.mark.parametrize("optimizer", OPTIMIZERS)
-def test_the_bits_are_those_of_one_device(facts, optimizer):
-    assert facts[optimizer]["same bits"]
+@pytest.mark.parametrize("name", NAMES)
+def test_the_bits_are_those_of_one_device(facts, name):
+    assert facts[name]["same bits"]

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from distance import same_bits
+from rounds import FIRST, each
 from torchwise import optim
 
 W, B = jnp.ones((2, 3)), jnp.zeros(3)
@@ -144,11 +145,16 @@ def test_aux():
     assert (float(value), float(aux["offset"])) == (9.0, 3.0)
 
 
+def stateful(case, params):
+    return getattr(optim, case.optimizer.stateful)(params, **case.hyperparameters)
+
+
 @pytest.mark.parametrize("method", ["step", "train_step"])
-def test_arrays_that_others_hold_keep_their_values(method):
+@pytest.mark.parametrize("case", each(FIRST, FIRST[:1]))
+def test_arrays_that_others_hold_keep_their_values(case, method):
     """Buffers are donated, but never under somebody's hands."""
     given, host = jnp.ones(5), np.ones(5, np.float32)
-    optimizer = optim.SGD([given, host], lr=0.1, momentum=0.9)
+    optimizer = stateful(case, [given, host])
     snapshots = [(given, host, optimizer.params, optimizer.state_dict())]
     views = np.asarray(optimizer.params[0])
     expected = copy.deepcopy(jax.tree.map(np.array, snapshots))
@@ -167,8 +173,9 @@ def test_arrays_that_others_hold_keep_their_values(method):
     assert not np.array_equal(snapshots[1][2][0], snapshots[2][2][0])
 
 
-def test_donation_reuses_the_memory_of_what_nobody_holds():
-    optimizer = optim.SGD([jnp.ones(100_000)], lr=0.1, momentum=0.9)
+@pytest.mark.parametrize("case", each(FIRST, FIRST[:1]))
+def test_donation_reuses_the_memory_of_what_nobody_holds(case):
+    optimizer = stateful(case, [jnp.ones(100_000)])
     optimizer.train_step(total)  # compiles, on copies
     (parameter,) = optimizer.param_groups[0]["params"]
     pointer = parameter.own_array.unsafe_buffer_pointer()
@@ -177,8 +184,9 @@ def test_donation_reuses_the_memory_of_what_nobody_holds():
 
 
 @pytest.mark.parametrize("copied", [copy.deepcopy, lambda o: pickle.loads(pickle.dumps(o))])
-def test_copies_go_on_alone_and_without_hooks(copied):
-    optimizer = optim.SGD({"w": W}, lr=0.1, momentum=0.9)
+@pytest.mark.parametrize("case", each(FIRST, FIRST[:1]))
+def test_copies_go_on_alone_and_without_hooks(case, copied):
+    optimizer = stateful(case, {"w": W})
     optimizer.train_step(total)
     calls = []
     optimizer.register_step_pre_hook(lambda *_: calls.append(1))

@@ -8,17 +8,30 @@ import numpy as np
 import pytest
 import torch
 
+from cases import FULL
 from distance import same_bits
-from torch_oracle import to_torch
+from rounds import FIRST, each
+from torch_oracle import correctly_rounded_sqrt, to_numpy, to_torch
 from torchwise import optim
 
 PARAMS = {"b": np.zeros(3, np.float32), "w": np.ones((2, 3), np.float32)}
 
 
-def trained(face=optim.SGD, params=PARAMS, **hyperparameters):
-    optimizer = face(params, lr=0.1, **hyperparameters)
+CASES = pytest.mark.parametrize("case", each(FULL, FIRST[:1]))
+
+
+def trained(make=optim.SGD, params=PARAMS, lr=0.1, **hyperparameters):
+    optimizer = make(params, lr=lr, **hyperparameters)
     optimizer.train_step(loss)
     return optimizer
+
+
+def stateful(case):
+    return getattr(optim, case.optimizer.stateful)
+
+
+def trained_case(case, params=PARAMS):
+    return trained(stateful(case), params, **case.hyperparameters)
 
 
 def loss(params):
@@ -29,31 +42,30 @@ def momentum_sgd(**changes):
     return trained(momentum=0.9, **changes)
 
 
-@pytest.mark.parametrize("face", ["SGD", "Adagrad"])
+@CASES
 @pytest.mark.parametrize("named", [False, True])
-def test_torchs_dict_loads_and_goes_on(face, named):
-    hyperparameters = {"momentum": 0.9} if face == "SGD" else {"lr_decay": 0.01}
+def test_torchs_dict_loads_and_goes_on(case, named):
     tensors = [to_torch(value).requires_grad_() for value in PARAMS.values()]
     given = list(zip(PARAMS, tensors)) if named else tensors
-    theirs = getattr(torch.optim, face)(given, lr=0.1, **hyperparameters)
+    theirs = case.optimizer.theirs(given, **case.hyperparameters)
     grads = [np.full(value.shape, 0.25, np.float32) for value in PARAMS.values()]
 
     def step_theirs():
         for tensor, grad in zip(tensors, grads):
             tensor.grad = to_torch(grad)
-        theirs.step()
+        with correctly_rounded_sqrt():
+            theirs.step()
 
     step_theirs()
     now = [tensor.detach().numpy().copy() for tensor in tensors]
-    ours = getattr(optim, face)(dict(zip(PARAMS, now)) if named else now, lr=9.0)
+    ours = stateful(case)(dict(zip(PARAMS, now)) if named else now, lr=9.0)
     ours.load_state_dict(theirs.state_dict())
     step_theirs()
     for parameter, grad in zip(ours.param_groups[0]["params"], grads):
         parameter.grad = grad
     ours.step()
     for parameter, tensor in zip(ours.param_groups[0]["params"], tensors):
-        np.testing.assert_allclose(parameter.data, tensor.detach().numpy(), rtol=2e-7)
-        assert face != "SGD" or same_bits(parameter.data, tensor.detach().numpy())
+        assert same_bits(parameter.data, tensor.detach().numpy())
     assert ours.state_dict()["param_groups"] == theirs.state_dict()["param_groups"]
 
 
@@ -140,11 +152,20 @@ def test_another_optimizers_dict_is_refused():
         momentum_sgd().load_state_dict(trained(optim.Adagrad).state_dict())
 
 
-def test_incomplete_adagrad_state_is_refused_where_torch_half_loads():
-    saved = trained(optim.Adagrad).state_dict()
-    del saved["state"][0]["step"]
-    with pytest.raises(ValueError, match="'b': missing state 'step'"):
-        trained(optim.Adagrad).load_state_dict(saved)
+@CASES
+def test_incomplete_state_is_refused_where_torch_half_loads(case):
+    keys = list(trained_case(case).state_dict()["state"][0])
+    assert {*keys} <= {"step", *case.optimizer.state_keys}
+    optimizer = trained_case(case)
+    for key in keys:
+        saved = trained_case(case).state_dict()
+        del saved["state"][0][key]
+        if saved["state"][0]:
+            with pytest.raises(ValueError, match=f"'b': missing state '{key}'"):
+                optimizer.load_state_dict(saved)
+        else:  # that of a parameter without a gradient so far
+            optimizer.load_state_dict(saved)
+            assert list(optimizer.state_dict()["state"]) == [1]
 
 
 def test_old_dicts_and_extra_keys():
@@ -162,30 +183,32 @@ def test_old_dicts_and_extra_keys():
     optimizer.train_step(loss)
 
 
-def test_state_is_cast_to_the_parameters_type():
+@CASES
+def test_state_is_cast_to_the_parameters_type(case):
     with jax.enable_x64(True):
         wide = {name: value.astype(np.float64) for name, value in PARAMS.items()}
-        saved = momentum_sgd(params=wide).state_dict()
-        adagrad = trained(optim.Adagrad, params=wide).state_dict()
-        assert saved["state"][0]["momentum_buffer"].dtype == np.float64
-        narrow = momentum_sgd()
+        saved = trained_case(case, wide).state_dict()
+        narrow = trained_case(case)
         narrow.load_state_dict(saved)
-        assert narrow.state_dict()["state"][0]["momentum_buffer"].dtype == np.float32
-        other = trained(optim.Adagrad)
-        other.load_state_dict(adagrad)
-        assert other.state_dict()["state"][0]["step"].dtype == np.float32
+        found = narrow.state_dict()["state"]
+    for identity, entry in saved["state"].items():
+        assert entry.keys() == found[identity].keys()
+        assert {value.dtype for value in entry.values() if value.ndim} == {np.dtype(np.float64)}
+        for key, value in entry.items():
+            assert same_bits(found[identity][key], np.asarray(value, np.float32))
 
 
-def test_bfloat16_from_torch():
+@CASES
+def test_bfloat16_from_torch(case):
     tensor = torch.ones(3, dtype=torch.bfloat16, requires_grad=True)
-    theirs = torch.optim.SGD([tensor], lr=0.1, momentum=0.9)
+    theirs = case.optimizer.theirs([tensor], **case.hyperparameters)
     tensor.grad = torch.full((3,), 0.5, dtype=torch.bfloat16)
     theirs.step()
-    ours = optim.SGD([jnp.ones(3, jnp.bfloat16)], lr=0.1)
+    ours = stateful(case)([jnp.ones(3, jnp.bfloat16)], lr=0.1)
     ours.load_state_dict(theirs.state_dict())
-    buffer = ours.state_dict()["state"][0]["momentum_buffer"]
-    assert buffer.dtype == jnp.bfloat16
-    np.testing.assert_array_equal(buffer.astype(np.float32), 0.5)
+    (found,), (expected,) = (side.state_dict()["state"].values() for side in (ours, theirs))
+    assert list(found) == list(expected) != []
+    assert all(same_bits(found[key], to_numpy(expected[key])) for key in expected)
 
 
 def test_groups_own_initial_accumulator_value():

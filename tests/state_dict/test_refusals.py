@@ -8,9 +8,12 @@ import numpy as np
 import optax
 import pytest
 import torch
-from state_dict_tools import tensors_of
+from state_dict_tools import step_torch, tensors_of
 
 import torchwise
+from cases import FULL, OPTIMIZERS
+from rounds import each
+from torchwise.rules import RULES
 
 PARAMS = {"w": jnp.ones((2, 3)), "b": jnp.ones(2)}
 
@@ -33,7 +36,8 @@ def buffers(*shapes, key="momentum_buffer", **changes):
 
 NAMED = {"param_names": ["b", "weight"]}
 ADAGRAD = torch.optim.Adagrad(tensors_of([np.ones(2), np.ones((2, 3))])).state_dict()
-UNKNOWN = torch.optim.Adadelta(tensors_of([np.ones(1), np.ones(1)])).state_dict()
+UNKNOWN = {"state": {}, "param_groups": [{"lr": 0.1, "velocity": 0.9, "params": [0, 1]}]}
+SUPPORTED = ", ".join(rule.name for rule in RULES)
 
 
 def adagrad(step):
@@ -45,7 +49,7 @@ REFUSED = {
     "no dict": ([1], ["but got list"]),
     "another optimizer": (
         UNKNOWN,
-        ["group 0: no optimizer has the keys 'lr', 'rho', 'eps'", "supported are SGD, Adag"],
+        [f"group 0: no optimizer has the keys 'lr', 'velocity'; supported are {SUPPORTED}"],
     ),
     "too few": (sgd_dict(params=[0]), ["1 parameters in the state dict, 2 in the tree"]),
     "an id twice": (sgd_dict(params=[0, 0]), ["an id is in the groups twice"]),
@@ -91,17 +95,84 @@ REFUSED = {
         ["group 0: Nesterov momentum requires a momentum and zero dampening"],
     ),
     "a hyperparameter that is none": (sgd_dict(lr="fast"), ["group 0: '<' not supported"]),
-    "a missing hyperparameter": (without("dampening"), ["supported are SGD, Adagrad"]),
+    "a missing hyperparameter": (without("dampening"), [f"supported are {SUPPORTED}"]),
 }
 
 
-@pytest.mark.parametrize("case", REFUSED)
-def test_from_state_dict_lists_every_problem(case):
-    state_dict, texts = REFUSED[case]
+@pytest.mark.parametrize("name", REFUSED)
+def test_from_state_dict_lists_every_problem(name):
+    state_dict, texts = REFUSED[name]
     with pytest.raises(ValueError, match=r"^from_state_dict\(\): ") as caught:
         torchwise.from_state_dict(state_dict, PARAMS)
     for text in texts:
         assert text in str(caught.value)
+
+
+def torch_dict(case):
+    """A dict of torch after a step, for the parameters b and w."""
+    arrays = [np.ones(2, np.float32), np.ones((2, 3), np.float32)]
+    tensors = tensors_of(arrays)
+    optimizer = case.optimizer.theirs(tensors, **case.hyperparameters)
+    step_torch(optimizer, tensors, arrays)
+    return optimizer.state_dict()
+
+
+def refusal(state_dict, **options):
+    """The lines of the error, without the first."""
+    with pytest.raises(ValueError, match=r"^from_state_dict\(\): ") as caught:
+        torchwise.from_state_dict(state_dict, PARAMS, **options)
+    return str(caught.value).split("\n  ")[1:]
+
+
+LABELS = {0: "parameter 0 (b)", 1: "parameter 1 (w)"}
+
+
+@pytest.mark.parametrize("case", each(FULL))
+def test_state_of_a_wrong_shape(case):
+    saved = torch_dict(case)
+    for entry in saved["state"].values():
+        entry.update(dict.fromkeys(entry, np.ones((7, 1), np.float32)))
+    lines = refusal(saved)
+    expected = [
+        f"{LABELS[identity]}: {key!r} has shape (7, 1), "
+        for identity, entry in saved["state"].items()
+        for key in entry
+    ]
+    assert len(expected) >= len(LABELS)
+    assert [line[: len(start)] for line, start in zip(lines, expected, strict=True)] == expected
+
+
+@pytest.mark.parametrize("case", each(FULL))
+def test_state_that_is_missing(case):
+    keys = list(torch_dict(case)["state"][0])
+    for key in keys:
+        saved = torch_dict(case)
+        for entry in saved["state"].values():
+            del entry[key]
+            entry["unheard_of"] = np.ones(2, np.float32)
+        assert refusal(saved) == [
+            f"{label}: {problem}"
+            for label in LABELS.values()
+            for problem in ("unexpected state 'unheard_of'", f"missing state {key!r}")
+        ]
+    assert keys
+
+
+@pytest.mark.parametrize(
+    ("row", "bad"),
+    [
+        pytest.param(row, bad, id=f"{name} {bad}")
+        for name, row in OPTIMIZERS.items()
+        for bad in row.bad
+    ],
+)
+def test_hyperparameters_that_torch_refuses(row, bad):
+    tensors = tensors_of([np.ones(2), np.ones((2, 3))])
+    saved = row.theirs(tensors).state_dict()
+    saved["param_groups"][0].update(bad)
+    with pytest.raises((TypeError, ValueError)) as theirs:
+        row.theirs(tensors, **bad)
+    assert refusal(saved, optimizer=row.stateful) == [f"group 0: {theirs.value}"]
 
 
 def test_the_names_given_must_be_those_of_the_tree():
@@ -123,10 +194,10 @@ CHAINS = {
 }
 
 
-@pytest.mark.parametrize("case", CHAINS)
-def test_a_chain_that_torch_does_not_know_is_refused(case):
-    chain = CHAINS[case]
-    text = f"to_state_dict(): {chain!r} is none of torch's optimizers: SGD, Adagrad, RMSprop"
+@pytest.mark.parametrize("name", CHAINS)
+def test_a_chain_that_torch_does_not_know_is_refused(name):
+    chain = CHAINS[name]
+    text = f"to_state_dict(): {chain!r} is none of torch's optimizers: {SUPPORTED}"
     with pytest.raises(ValueError, match=f"^{re.escape(text)}$"):
         torchwise.to_state_dict(chain, chain.init(PARAMS), PARAMS)
 

@@ -24,6 +24,7 @@ def signature_of(rule: Callable[P, Rule]) -> Callable[[Callable[..., None]], Con
         in_front = list(inspect.signature(constructor).parameters.values())[:2]
         own = inspect.signature(rule).parameters.values()
         vars(wrapper)["__signature__"] = inspect.Signature([*in_front, *own])
+        del vars(wrapper)["__wrapped__"]  # tools that follow it would miss the signature
         return wrapper
 
     return decorate

@@ -68,10 +68,12 @@ class Job:
                 values = initial_entry(rule, parameter.own_array)
             elif rule.counts_in_torch and fresh:
                 missing = next(name for name in names if name not in values)
-                raise KeyError(
-                    f"{missing}: {parameter.label} has a state that was made without it, before an "
-                    "option of its group was changed; delete optimizer.state[parameter]"
+                error = KeyError(missing)  # as torch; and what torch leaves to be guessed
+                error.add_note(
+                    f"{parameter.label} has a state that was made before an option of its group "
+                    "was switched on; delete optimizer.state[parameter] to start it anew"
                 )
+                raise error
             elif fresh:
                 values = {**initial_entry(rule, parameter.own_array), **values}
             self._held.append((held, values))

@@ -63,7 +63,7 @@ class Optimizer(Hooked):
             cls.__doc__ = _documentation(cls.rule)
 
     def __init__(self, params: Any, *values: Any, **hyperparameters: Any) -> None:
-        taken = [one for one in fields(self.rule) if not one.kw_only]
+        taken = [one for one in fields(self.rule) if one.init and not one.kw_only]
         if len(values) > len(taken):
             raise TypeError(
                 f"{type(self).__name__}.__init__() takes from 2 to {len(taken) + 2} positional "

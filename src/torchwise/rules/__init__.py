@@ -15,17 +15,6 @@ from torchwise.rules.rprop import Rprop
 from torchwise.rules.sgd import SGD
 
 RULES = (
-    SGD,
-    Adagrad,
-    RMSprop,
-    Adam,
-    AdamW,
-    Adamax,
-    Adadelta,
-    NAdam,
-    RAdam,
-    ASGD,
-    Rprop,
-    Adafactor,
-    Muon,
+    *(SGD, Adagrad, RMSprop, Adam, AdamW, Adamax, Adadelta),
+    *(NAdam, RAdam, ASGD, Rprop, Adafactor, Muon),
 )

@@ -5,9 +5,10 @@ from typing import Any, ClassVar, NamedTuple
 
 import jax
 
+from torchwise.fence import fence
 from torchwise.fields import term
 from torchwise.numbers import Scalar, Schedule, check_rate, require
-from torchwise.rounding import add, addcmul, div, full_like, mul, sqrt
+from torchwise.rounding import add, addcmul, div, full_like, mul, pinned, sqrt
 from torchwise.rule import Rule
 from torchwise.rules.weight_decay import gradient_blocks
 from torchwise.transformation import as_function
@@ -71,7 +72,6 @@ class Adadelta(Rule):
         "capturable": False,
     }
     counts_in_torch: ClassVar[bool] = True
-    moves_from_old_state: ClassVar[bool] = True  # the root of the average of steps before this one
 
     lr: Scalar | Schedule = 1.0
     rho: Scalar = 0.9
@@ -102,22 +102,18 @@ class Adadelta(Rule):
     def accumulate(
         self, grad: jax.Array, state: AdadeltaState, param: jax.Array, n: AdadeltaNumbers
     ) -> AdadeltaState:
-        squares, delta = self._squares_and_delta(grad, state, n)
-        faded = mul(state.acc_delta, n.rho)
-        return AdadeltaState(squares, addcmul(faded, delta, delta, value=n.rest))
-
-    def move(
-        self, base: jax.Array, grad: jax.Array, state: AdadeltaState, param: jax.Array, n: Any
-    ) -> jax.Array:
-        _, delta = self._squares_and_delta(grad, state, n)
-        return add(base, delta, alpha=-n.lr)
-
-    def _squares_and_delta(
-        self, grad: jax.Array, state: AdadeltaState, n: AdadeltaNumbers
-    ) -> tuple[jax.Array, jax.Array]:
         squares = addcmul(mul(state.square_avg, n.rho), grad, grad, value=n.rest)
-        ratio = div(sqrt(add(state.acc_delta, n.eps)), sqrt(add(squares, n.eps)))
-        return squares, mul(ratio, grad)
+        return state._replace(square_avg=squares)
+
+    def conclude(
+        self, base: jax.Array, grad: jax.Array, state: AdadeltaState, param: jax.Array, n: Any
+    ) -> tuple[jax.Array, AdadeltaState]:
+        ratio = div(sqrt(add(state.acc_delta, n.eps)), sqrt(add(state.square_avg, n.eps)))
+        # Both below need the average of before: on CPU the ratio is a temporary.
+        delta = mul(fence(ratio), grad)
+        average = addcmul(mul(state.acc_delta, n.rho), delta, delta, value=n.rest)
+        # Read the average, so that the parameter is overwritten after it has been computed.
+        return add(pinned(base, average), delta, alpha=-n.lr), state._replace(acc_delta=average)
 
 
 adadelta = as_function(Adadelta, "adadelta")

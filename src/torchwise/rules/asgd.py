@@ -6,8 +6,9 @@ import jax
 import jax.numpy as jnp
 
 from torchwise.doubles import choose, power, product
+from torchwise.fence import fence
 from torchwise.fields import term
-from torchwise.numbers import Scalar, Schedule, check_rate, double, require
+from torchwise.numbers import Scalar, Schedule, check_rate, double, first_rate, require
 from torchwise.rounding import add, full_like, mul, select, sub
 from torchwise.rule import Rule
 from torchwise.rules.weight_decay import gradient_blocks
@@ -105,9 +106,8 @@ class ASGD(Rule):
         return *gradient_blocks(self), self
 
     def init(self, param: jax.Array) -> ASGDState:
-        lr = self.lr(jnp.zeros((), jnp.int32)) if callable(self.lr) else self.lr
         return ASGDState(
-            eta=jnp.asarray(lr, jnp.float32).reshape(()),
+            eta=jnp.asarray(first_rate(self.lr), jnp.float32),
             mu=jnp.ones((), jnp.float32),
             ax=full_like(param, 0),
         )
@@ -126,18 +126,16 @@ class ASGD(Rule):
     def accumulate(
         self, grad: jax.Array, state: ASGDState, param: jax.Array, n: ASGDNumbers
     ) -> ASGDState:
-        new = self.move(param, grad, state, param, n)
-        averaged = add(state.ax, mul(sub(new, state.ax), n.mu))
-        return ASGDState(
-            eta=jnp.asarray(n.next_eta, jnp.float32),
-            mu=jnp.asarray(n.next_mu, jnp.float32),
-            ax=select(n.averages, averaged, new),
+        return state._replace(
+            eta=jnp.asarray(n.next_eta, state.eta.dtype), mu=jnp.asarray(n.next_mu, state.mu.dtype)
         )
 
-    def move(
+    def conclude(
         self, base: jax.Array, grad: jax.Array, state: Any, param: jax.Array, n: ASGDNumbers
-    ) -> jax.Array:
-        return add(mul(base, n.decay), grad, alpha=-n.eta)
+    ) -> tuple[jax.Array, ASGDState]:
+        new = fence(add(mul(base, n.decay), grad, alpha=-n.eta))
+        averaged = add(state.ax, mul(sub(new, state.ax), n.mu))
+        return new, state._replace(ax=select(n.averages, averaged, new))
 
 
 asgd = as_function(ASGD, "asgd")

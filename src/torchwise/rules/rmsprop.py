@@ -4,6 +4,7 @@ from typing import Any, ClassVar, NamedTuple
 
 import jax
 
+from torchwise.fence import fence
 from torchwise.fields import term
 from torchwise.numbers import Scalar, Schedule, check_rate, require
 from torchwise.rounding import add, addcdiv, addcmul, full_like, lerp, mul, sqrt
@@ -115,6 +116,7 @@ class RMSprop(Rule):
         if self.centered:
             state = state._replace(grad_avg=lerp(state.grad_avg, grad, n.rest))
         if self.has("momentum"):
+            state, grad = fence((state, grad))
             faded = mul(state.momentum_buffer, n.momentum)
             buffer = addcdiv(faded, grad, self._deviation(state, n))
             state = state._replace(momentum_buffer=buffer)

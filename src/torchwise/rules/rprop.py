@@ -4,10 +4,9 @@ from dataclasses import KW_ONLY
 from typing import Any, ClassVar, NamedTuple
 
 import jax
-import jax.numpy as jnp
 
-from torchwise.numbers import Scalar, Schedule, check_rate, require
-from torchwise.rounding import addcmul, by_sign, clamp, full_like, mul, sign, zeroed
+from torchwise.numbers import Scalar, Schedule, check_rate, first_rate, require
+from torchwise.rounding import addcmul, by_sign, clamp, full_like, mul, pinned, sign, zeroed
 from torchwise.rule import Rule
 from torchwise.rules.weight_decay import gradient_blocks
 from torchwise.transformation import as_function
@@ -89,8 +88,8 @@ class Rprop(Rule):
         return *gradient_blocks(self), self
 
     def init(self, param: jax.Array) -> RpropState:
-        lr = self.lr(jnp.zeros((), jnp.int32)) if callable(self.lr) else self.lr
-        return RpropState(prev=full_like(param, 0), step_size=full_like(param, lr))
+        first = full_like(param, first_rate(self.lr))
+        return RpropState(prev=full_like(param, 0), step_size=first)
 
     def numbers(self, step: Any) -> RpropNumbers:
         return RpropNumbers(*self.etas, *self.step_sizes)
@@ -98,17 +97,20 @@ class Rprop(Rule):
     def accumulate(
         self, grad: jax.Array, state: RpropState, param: jax.Array, n: RpropNumbers
     ) -> RpropState:
-        agreement = mul(grad, state.prev)
-        factor = by_sign(agreement, n.grow, n.shrink, 1)
-        return RpropState(
-            prev=zeroed(grad, factor, n.shrink),
-            step_size=clamp(mul(state.step_size, factor), n.least, n.largest),
-        )
+        step_size = mul(state.step_size, _factor(grad, state.prev, n))
+        step_size = pinned(clamp(step_size, n.least, n.largest), grad)
+        # Read the sizes, so that the old gradient is overwritten after they have been computed.
+        prev = pinned(zeroed(grad, _factor(grad, state.prev, n), n.shrink), step_size)
+        return RpropState(prev, step_size)
 
     def move(
         self, base: jax.Array, grad: Any, state: RpropState, param: jax.Array, n: RpropNumbers
     ) -> jax.Array:
         return addcmul(base, sign(state.prev), state.step_size, value=-1)
+
+
+def _factor(grad: jax.Array, prev: jax.Array, n: RpropNumbers) -> jax.Array:
+    return by_sign(mul(grad, prev), n.grow, n.shrink, 1)
 
 
 rprop = as_function(Rprop, "rprop")

@@ -132,10 +132,14 @@ def _load(
 
 
 def _like(array: Any, like: Any, place: Place) -> jax.Array:
-    """An array of the parameter's shape has the parameter's axes; any other is as it is."""
+    """An array of the parameter's shape has the parameter's axes; any other is as it is.
+
+    Its type becomes the parameter's, as in torch, also where the state started as float32.
+    """
     as_parameter = like.shape == place.shape
     _check_shape(array, place.torch_shape if as_parameter else like.shape)
-    return adopted(place.from_torch(array) if as_parameter else array, like.dtype)
+    dtype = like.dtype if jnp.issubdtype(place.dtype, jnp.complexfloating) else place.dtype
+    return adopted(place.from_torch(array) if as_parameter else array, dtype)
 
 
 def _step(array: Any) -> np.ndarray:

@@ -4,10 +4,10 @@ import functools
 
 import jax
 import numpy as np
-import optax
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 import torchwise
+from cases import FULL
 
 SPECS = {
     "embedding": PartitionSpec(("data", "model")),
@@ -26,11 +26,10 @@ SHAPES = {
     "kernel": (16, 8, 3, 3),
 }
 COLLECTIVES = ("all-reduce", "all-gather", "reduce-scatter", "collective-permute", "all-to-all")
+CASES = {case.name: case for case in FULL}
 TRANSFORMS = {
-    "sgd": torchwise.sgd(0.1, 0.9, weight_decay=0.01, nesterov=True),
-    "sgd, dampening": torchwise.sgd(0.1, 0.9, 0.3, 0.01),
-    "sgd, schedule": torchwise.sgd(lambda count: 0.1 / (1 + count), 0.9),
-    "adagrad": torchwise.adagrad(0.1, 0.01, weight_decay=0.01),
+    **{name: case.transform for name, case in CASES.items()},
+    "schedule": torchwise.sgd(lambda count: 0.1 / (1 + count), 0.9),
     "dragon, correction": torchwise.dragon.trace_with_lr(0.1, 0.9, correction=True),
 }
 AXIS_TYPES = {"Auto": AxisType.Auto, "Explicit": AxisType.Explicit}
@@ -49,12 +48,11 @@ def draw(seed):
 
 
 def step(transform):
-    """Return update and apply as one program, for this transform alone."""
+    """Return a step as one program, for this transform alone."""
 
     @functools.partial(jax.jit, donate_argnums=(0, 1))
     def step_of_transform(params, state, grads):
-        updates, state = transform.update(grads, state, params)
-        return optax.apply_updates(params, updates), state
+        return transform.step(grads, state, params)
 
     return step_of_transform
 

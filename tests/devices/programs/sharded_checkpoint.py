@@ -10,17 +10,15 @@ from pathlib import Path
 import jax
 import orbax.checkpoint
 from jax.sharding import NamedSharding
-from layout import AXIS_TYPES, TRANSFORMS, draw, misplaced, same_bits, shardings, step
+from layout import AXIS_TYPES, CASES, TRANSFORMS, draw, misplaced, same_bits, shardings, step
 
 import torchwise
 from torchwise import checkpoint
 
-OF_TORCH = ("sgd", "sgd, dampening", "adagrad")
 
-
-def main(folder):
+def main(folder, names):
     """Print one dict of facts for each transform."""
-    print(json.dumps({name: facts(name, folder / str(i)) for i, name in enumerate(TRANSFORMS)}))
+    print(json.dumps({name: facts(name, folder / str(i)) for i, name in enumerate(names)}))
 
 
 def facts(name, path):
@@ -46,7 +44,7 @@ def facts(name, path):
         }
         if label != "one device":
             result[label]["misplaced"] = misplaced(restored[1], restored[0])
-    if name in OF_TORCH:
+    if name in CASES:
         result["state dict"] = through_a_state_dict(
             transform, *trained, path.with_suffix(".pt"), layouts
         )
@@ -86,4 +84,4 @@ def half_as_many():
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(Path(sys.argv[1]), sys.argv[2:])

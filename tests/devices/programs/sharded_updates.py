@@ -1,6 +1,7 @@
-"""Five steps on eight devices beside the same on one; the first compiled step takes them all."""
+"""Five steps on eight devices, and the same on one; the first compiled step takes them all."""
 
 import json
+import sys
 
 import jax
 from layout import (
@@ -21,15 +22,19 @@ INITS = {
 STEPS = 5
 
 
-def main():
-    """Print one dict of facts for each transform, kind of axis, and way to call `init`."""
+def main(names):
+    """Print one dict of facts for each transform, type of axis, and way to call `init`."""
     facts = {}
-    for name, transform in TRANSFORMS.items():
+    for name in names:
+        transform = TRANSFORMS[name]
         alone = one_device(transform)
-        for kind, axis_type in AXIS_TYPES.items():
+        for label, axis_type in AXIS_TYPES.items():
+            places = shardings(axis_type)
+            params, grads = jax.device_put(draw(0), places), jax.device_put(draw(1), places)
+            compiled = step(transform).lower(params, transform.init(params), grads).compile()
             for way, init in INITS.items():
-                key = f"{name} / {kind} / {way}"
-                facts[key] = eight_devices(transform, shardings(axis_type), init(transform), alone)
+                key = f"{name} / {label} / {way}"
+                facts[key] = eight_devices(compiled, places, init(transform), alone)
     print(json.dumps(facts))
 
 
@@ -43,13 +48,11 @@ def one_device(transform):
     return params, state
 
 
-def eight_devices(transform, places, init, alone):
+def eight_devices(compiled, places, init, alone):
     """Return what is to be known of the sharded run."""
     params = jax.device_put(draw(0), places)
     state = init(params)
     facts = {"misplaced at init": misplaced(state, params), "misplaced later": []}
-    grads = jax.device_put(draw(1), places)
-    compiled = step(transform).lower(params, state, grads).compile()
     facts["collectives"] = collectives(compiled)
     for seed in range(1, STEPS + 1):
         # a compiled program refuses arrays that lie elsewhere than at its compilation
@@ -64,4 +67,4 @@ def eight_devices(transform, places, init, alone):
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])

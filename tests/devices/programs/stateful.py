@@ -1,29 +1,28 @@
-"""torch's face over sharded parameters: steps, fused train steps, and state dicts."""
+"""torch's classes over sharded parameters: steps, fused train steps, and state dicts."""
 
 import json
+import sys
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from layout import AXIS_TYPES, draw, same_bits, shardings
+from layout import AXIS_TYPES, CASES, draw, same_bits, shardings
 
 from torchwise import optim
 
-OPTIMIZERS = {
-    "sgd": lambda params: optim.SGD(params, 0.1, 0.9, weight_decay=0.01, nesterov=True),
-    "sgd, dampening": lambda params: optim.SGD(params, 0.1, 0.9, 0.3, 0.01),
-    "adagrad": lambda params: optim.Adagrad(params, 0.1, 0.01, 0.01),
-}
 
-
-def main():
-    """Print one dict of facts for each optimizer."""
+def main(names):
+    """Print one dict of facts for each case."""
     places = shardings(AXIS_TYPES["Auto"])
-    print(json.dumps({name: facts(build, places) for name, build in OPTIMIZERS.items()}))
+    print(json.dumps({name: facts(CASES[name], places) for name in names}))
 
 
-def facts(build, places):
+def facts(case, places):
     """Take the same steps on eight devices and on one."""
+
+    def build(params):
+        return getattr(optim, case.optimizer.stateful)(params, **case.hyperparameters)
+
     alone = build(jax.tree.map(jnp.asarray, draw(0)))
     sharded = build(jax.device_put(draw(0), places))
     result = {"misplaced": []}
@@ -46,7 +45,7 @@ def facts(build, places):
     result["misplaced after train_step"] = misplaced(loaded, places) + misplaced(sharded, places)
     _, params, state = sharded.to_functional()
     sharded.from_functional(params, state)
-    result["misplaced after the functional face"] = misplaced(sharded, places)
+    result["misplaced after the functional way"] = misplaced(sharded, places)
     return result
 
 
@@ -75,4 +74,4 @@ def misplaced(optimizer, places):
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])

@@ -1,5 +1,6 @@
-"""Go on from torch's checkpoints where torch cannot be imported, on both faces; save as .pt."""
+"""Go on from torch's checkpoints where torch cannot be imported, in both ways; save as .pt."""
 
+import json
 import sys
 from pathlib import Path
 
@@ -8,7 +9,6 @@ sys.modules["torch"] = None
 import jax  # noqa: E402 (the block comes first)
 import jax.numpy as jnp  # noqa: E402
 import numpy as np  # noqa: E402
-import optax  # noqa: E402
 
 import torchwise  # noqa: E402
 from torchwise import checkpoint, optim  # noqa: E402
@@ -20,8 +20,7 @@ def functional(saved, steps):
 
     @jax.jit
     def step(params, state, grads):
-        updates, state = transform.update(grads, state, params)
-        return optax.apply_updates(params, updates), state
+        return transform.step(grads, state, params)
 
     for grads in steps:
         params, state = step(params, state, dict(zip(saved["model"], grads)))
@@ -31,24 +30,25 @@ def functional(saved, steps):
     }
 
 
-def stateful(saved, steps):
-    face = optim.SGD if "momentum" in saved["optimizer"]["param_groups"][0] else optim.Adagrad
-    optimizer = face([jnp.asarray(array) for array in saved["model"].values()])
+def stateful(saved, steps, name):
+    optimizer = getattr(optim, name)([jnp.asarray(array) for array in saved["model"].values()])
     optimizer.load_state_dict(saved["optimizer"])
     for grads in steps:
-        for parameter, grad in zip(optimizer.param_groups[0]["params"], grads):
+        for parameter, grad in zip(optimizer.param_groups[0]["params"], grads, strict=True):
             parameter.grad = grad
         optimizer.step()
     params = dict(zip(saved["model"], optimizer.params))
     return {"model": params, "optimizer": optimizer.state_dict()}
 
 
-for folder in sorted(Path(sys.argv[1]).iterdir()):
-    saved = checkpoint.load(folder / "torch.pt")
-    arrays = np.load(folder / "gradients.npz")
+root = Path(sys.argv[1])
+arrays = np.load(root / "gradients.npz")
+grads = [arrays[f"arr_{index}"] for index in range(len(arrays.files))]
+for path in root.glob("*/torch.pt"):
+    saved = checkpoint.load(path)
+    name = json.loads(path.with_name("optimizer.json").read_text())
     count = len(saved["model"])
-    grads = [arrays[f"arr_{index}"] for index in range(len(arrays.files))]
     steps = [grads[start : start + count] for start in range(0, len(grads), count)]
-    checkpoint.save(folder / "functional.pt", functional(saved, steps))
-    checkpoint.save(folder / "stateful.pt", stateful(saved, steps))
+    checkpoint.save(path.with_name("functional.pt"), functional(saved, steps))
+    checkpoint.save(path.with_name("stateful.pt"), stateful(saved, steps, name))
 print("went on", len(steps))
