@@ -48,6 +48,7 @@ class Optimizer(NamedTuple):
     # Hyperparameters that torch takes from the constructor, also for groups with values of their
     # own, which are honoured here: docs/differences.md.
     of_constructor: tuple[str, ...] = ()
+    shape: tuple[int, ...] = (1,)  # of a parameter that it takes
 
 
 class Case(NamedTuple):
@@ -490,6 +491,55 @@ OPTIMIZERS = {
     "asgd": ASGD,
     "rprop": RPROP,
 }
+
+# The sums of these are taken in another order than torch's: no bits, and properties of their own.
+ADAFACTOR = Optimizer(
+    ours=torchwise.adafactor,
+    stateful="Adafactor",
+    theirs=torch.optim.Adafactor,
+    state_keys=("row_var", "col_var", "variance"),
+    counts=True,
+    grid={},
+    full=(),
+    random=st.just({}),
+    bad=(
+        {"lr": -1.0},
+        {"lr": float("nan")},
+        {"lr": "a"},
+        {"beta2_decay": 0.1},
+        {"eps": (-1.0, 1e-3)},
+        {"eps": (None, -1.0)},
+        {"d": 0.5},
+        {"weight_decay": -0.1},
+        {"weight_decay": -0.1, "d": 0.5},
+        {"d": 0.5, "eps": (None, -1.0)},
+    ),
+    odd=({"lr": 0.0}, {"beta2_decay": 0.0}, {"eps": (0.0, 0.0)}),
+)
+
+MUON = Optimizer(
+    ours=torchwise.muon,
+    stateful="Muon",
+    theirs=torch.optim.Muon,
+    state_keys=("momentum_buffer",),
+    counts=False,
+    grid={},
+    full=(),
+    random=st.just({}),
+    bad=(
+        {"lr": -1.0},
+        {"lr": float("nan")},
+        {"lr": "a"},
+        {"momentum": -0.1},
+        {"weight_decay": -0.1},
+        {"adjust_lr_fn": "other"},
+        {"weight_decay": -0.1, "momentum": -0.1},
+    ),
+    odd=({"lr": 0.0}, {"momentum": 1.5}, {"adjust_lr_fn": "match_rms_adamw"}),
+    shape=(2, 3),
+)
+
+WITH_SUMS = {"adafactor": ADAFACTOR, "muon": MUON}
 
 
 def _case(name: str, optimizer: Optimizer, chosen: dict[str, Any]) -> Case:

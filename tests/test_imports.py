@@ -13,7 +13,18 @@ import torchwise
 SOURCE = Path(torchwise.__file__).parent
 # A layer may import those before it and itself. A layer is a file or a folder.
 LAYERS = [
-    *("numbers", "fields", "rounding", "doubles", "fence", "rule", "trees", "placement", "apply", "transformation"),
+    *(
+        "numbers",
+        "fields",
+        "rounding",
+        "doubles",
+        "fence",
+        "rule",
+        "trees",
+        "placement",
+        "apply",
+        "transformation",
+    ),
     *("param_groups", "blocks", "rules", "checkpoint", "state_dict", "optim", "dragon", "demo"),
 ]
 # They stand beside the layers: `layouts` describes models, the others are used by nobody.

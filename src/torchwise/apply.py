@@ -44,7 +44,14 @@ def numbers_at(parts: Parts, step: Any) -> tuple[Any, ...]:
     """
     with jax.enable_x64(True):
         wide = jax.tree.map(double, parts)
-        return tuple(_at(part, step).numbers(step if part.counts else None) for part in wide)
+        numbers = tuple(_at(part, step).numbers(step if part.counts else None) for part in wide)
+    # A known number stays a Python float: as an argument of a program it would lose half its bits.
+    return jax.tree.map(_known, numbers)
+
+
+def _known(number: Any) -> Any:
+    known = isinstance(number, jax.Array) and not isinstance(number, Tracer)
+    return number.item() if known and number.size == 1 else number
 
 
 def counts(parts: Parts) -> bool:

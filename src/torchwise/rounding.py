@@ -305,13 +305,14 @@ def _operand(other: Any, wide: jax.Array) -> Any:
 
 
 def _divisor(other: Any, wide: jax.Array) -> Any:
-    """What to divide by; a number becomes an array as far as XLA knows.
+    """What to divide by; a number, or one per row, becomes an array as far as XLA knows.
 
     XLA would turn the quotient by a number, constant or not, into a product with its reciprocal.
     """
-    if _is_tensor(other):
+    if _is_tensor(other) and other.shape == wide.shape:
         return pinned(_wide(other))
-    return jnp.where(wide == wide, _constant(other, wide.dtype), wide)
+    number = _wide(other) if _is_tensor(other) else _constant(other, wide.dtype)
+    return jnp.where(wide == wide, number, wide)
 
 
 def _is_tensor(value: Any) -> bool:

@@ -11,6 +11,7 @@ from typing import Any, ClassVar, NamedTuple, Self
 import jax
 
 from torchwise.fields import Fields
+from torchwise.numbers import refuse
 
 
 class Empty(NamedTuple):
@@ -119,7 +120,13 @@ class Rule(Transform):
 
     @classmethod
     def from_group(cls, options: Mapping[str, Any]) -> Self:
-        """Return the rule with the hyperparameters of a group; what is fixed stays as it is."""
+        """Return the rule with the hyperparameters of a group.
+
+        Raises:
+            ValueError: if the group has another value for what is fixed.
+        """
+        for key, value in cls.fixed.items():
+            refuse(options[key] != value, f"{key} of {cls.name} is always {value}")
         return cls(**{key: options[key] for key in cls.group_keys if key not in cls.fixed})
 
     @property

@@ -8,21 +8,22 @@ import pytest
 import torch
 
 import torchwise
-from cases import OPTIMIZERS
+from cases import OPTIMIZERS, WITH_SUMS
 from distance import same_bits
 from functional_run import FunctionalRun
 from rounds import FIRST
 from torchwise import optim
 from torchwise.rules import RULES
 
-ROWS = [pytest.param(row, id=name) for name, row in OPTIMIZERS.items()]
+ALL = OPTIMIZERS | WITH_SUMS
+ROWS = [pytest.param(row, id=name) for name, row in ALL.items()]
 
 
 def choices(column):
     """Each row with each of the choices in one of its columns."""
     return [
         pytest.param(row, chosen, id=f"{name} {chosen}")
-        for name, row in OPTIMIZERS.items()
+        for name, row in ALL.items()
         for chosen in getattr(row, column)
     ]
 
@@ -32,7 +33,7 @@ def functional(row, **hyperparameters):
 
 
 def stateful(row, **hyperparameters):
-    getattr(optim, row.stateful)([jnp.zeros(1)], **hyperparameters)
+    getattr(optim, row.stateful)([jnp.zeros(row.shape)], **hyperparameters)
 
 
 WAYS = pytest.mark.parametrize("make", [functional, stateful])
@@ -48,7 +49,7 @@ def outcome(call, *args, **kwargs):
 
 
 def as_torch(row, **hyperparameters):
-    return outcome(row.theirs, [torch.zeros(1)], **hyperparameters)
+    return outcome(row.theirs, [torch.zeros(row.shape)], **hyperparameters)
 
 
 def as_arrays(value):
@@ -59,9 +60,7 @@ def as_arrays(value):
 
 
 def test_every_rule_has_a_row():
-    assert sorted(rule.name for rule in RULES) == sorted(
-        row.stateful for row in OPTIMIZERS.values()
-    )
+    assert sorted(rule.name for rule in RULES) == sorted(row.stateful for row in ALL.values())
 
 
 @WAYS

@@ -101,6 +101,9 @@ class Adam(Rule):
     fused: bool | None = None
     decoupled_weight_decay: bool = False
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "betas", tuple(self.betas))  # as torch, whatever was given
+
     def check(self) -> None:
         eager = self.foreach and not self.capturable
         message = "lr as a Tensor is not supported for capturable=False and foreach=True"

@@ -161,7 +161,7 @@ def orthogonalized(
     upright = matrix.shape[0] > matrix.shape[1]
     x = matrix.astype(jnp.bfloat16)
     x = x.T if upright else x
-    x = div(x, jnp.broadcast_to(clamp(norm(x), eps), x.shape))
+    x = div(x, clamp(norm(x), eps))
     for _ in range(steps):
         gram = matmul(x, x.T)
         x = addmm(x, addmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)

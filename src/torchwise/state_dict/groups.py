@@ -116,8 +116,15 @@ def group_of(rule: Rule, options: Mapping[str, Any] | None, step: int) -> dict[s
     if options is None:
         return values
     return dict(options) | {
-        key: value for key, value in values.items() if bool(plain(options[key]) != value)
+        key: value for key, value in values.items() if not _same(plain(options[key]), value)
     }
+
+
+def _same(one: Any, other: Any) -> bool:
+    """Whether values are equal, also as a list and a tuple."""
+    if isinstance(one, list | tuple) and isinstance(other, list | tuple):
+        return list(one) == list(other)
+    return bool(one == other)
 
 
 def plain(value: Any) -> Any:
