@@ -49,6 +49,7 @@ class Optimizer(NamedTuple):
     # own, which are honoured here: docs/differences.md.
     of_constructor: tuple[str, ...] = ()
     shape: tuple[int, ...] = (1,)  # of a parameter that it takes
+    temporaries: float = 0  # of a step on CPU, in sizes of all parameters
 
 
 class Case(NamedTuple):
@@ -350,6 +351,7 @@ ADADELTA = Optimizer(
     odd=({"lr": 0.0}, {"rho": 1.0}, {"eps": 1.0}),
     roots=True,
     root_ulps=6,  # two roots and a square
+    temporaries=1,  # what the parameter and the second average are both made of
     rooted={"acc_delta": lambda given, old, new: new - given["rho"] * old},
 )
 

@@ -50,7 +50,7 @@ def numbers_at(parts: Parts, step: Any) -> tuple[Any, ...]:
 
 
 def _known(number: Any) -> Any:
-    known = isinstance(number, jax.Array) and not isinstance(number, Tracer)
+    known = _is_array(number) and not isinstance(number, Tracer)
     return number.item() if known and number.size == 1 else number
 
 

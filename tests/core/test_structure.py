@@ -37,10 +37,10 @@ def size(tree):
     return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
 
 
-def check_temporaries(transform, step):
+def check_temporaries(transform, step, temporaries=0.0):
     state = jax.eval_shape(transform.init, RESNET)
     memory = donated(step).lower(RESNET, state, RESNET).compile().memory_analysis()
-    assert memory.temp_size_in_bytes < 0.01 * size(RESNET)
+    assert memory.temp_size_in_bytes < (0.01 + temporaries) * size(RESNET)
     assert memory.alias_size_in_bytes > 0.995 * size((RESNET, state))  # both donated in full
 
 
@@ -51,11 +51,14 @@ def test_the_shapes_are_resnet50s():
 
 @pytest.mark.parametrize("case", each(FULL, FIRST[:1]))
 def test_temporaries_stay_under_one_percent_of_the_parameters(case):
-    check_temporaries(case.transform, stepping(case.transform))
+    check_temporaries(case.transform, stepping(case.transform), case.optimizer.temporaries)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("case", each(case for case in FIRST if case.transform.rule.adds))
+@pytest.mark.parametrize(
+    "case",
+    each(case for case in FIRST if case.transform.rule.adds and not case.optimizer.temporaries),
+)
 def test_temporaries_through_optax(case):
     """Where an increment is a sum; what is no sum is subtracted from the old parameter."""
     check_temporaries(case.transform, updating(case.transform))

@@ -89,12 +89,16 @@ def test_types_are_kept(case, dtype):
 
 @pytest.mark.parametrize("case", each(FULL))
 def test_state_of_another_type_gets_the_parameters_as_in_torch(case):
+    """But for the numbers of a parameter, which stay float32 as in a run that was not saved."""
     optimizer, tensors = torch_run(case, draw(np.random.default_rng(7), [(3, 4)], "float32"))
     saved = trained(optimizer, tensors)
     halves = [tensor.detach().to(torch.bfloat16).requires_grad_() for tensor in tensors]
     theirs = case.optimizer.theirs(halves)
     theirs.load_state_dict(saved)
-    assert_same_dict(there_and_back(saved, values(halves)), theirs.state_dict())
+    expected = theirs.state_dict()
+    for entry, held in zip(expected["state"].values(), saved["state"].values(), strict=True):
+        entry |= {key: value for key, value in held.items() if value.ndim == 0}
+    assert_same_dict(there_and_back(saved, values(halves)), expected)
 
 
 @pytest.mark.parametrize("named", [False, True])

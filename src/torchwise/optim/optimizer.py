@@ -97,13 +97,17 @@ class Optimizer(Hooked):
                 raise RuntimeError("`fused` does not support `differentiable`")
             if defaults.get("foreach"):
                 raise RuntimeError("`fused` and `foreach` cannot be `True` together.")
+        self._begin()
+
+    # The rule of a group: what LBFGS, which has none, does in other ways.
+
+    def _begin(self) -> None:
+        """Make the state that torch makes before the first gradient."""
         if self.rule.starts_with_state:
             for group in self.param_groups:
                 for parameter in group["params"]:
                     entry = initial_entry(self._rule(group), parameter.own_array)
                     self._state[parameter] = ParameterState(entry)
-
-    # The rule of a group.
 
     def _rule(self, group: Mapping[str, Any]) -> Rule:
         """Return the rule with the hyperparameters of a group, read as numbers."""
@@ -119,6 +123,17 @@ class Optimizer(Hooked):
                     "the function of the same name, as torchwise.sgd"
                 )
         self.rule.from_group(group).check()
+
+    def _check_params(self, group: Mapping[str, Any]) -> None:
+        """Raise torch's errors for parameters that the optimizer does not take."""
+        for parameter in group["params"]:
+            self._rule(group).check_param(parameter.own_array)
+
+    def _loaded(self, state_dict: Mapping[str, Any]) -> tuple[list[dict[str, Any]], State]:
+        """Return the groups and the state that a state dict means."""
+        return state_dicts.from_dict(
+            state_dict, self.param_groups, self.defaults, self.rule, self._check, self._rule
+        )
 
     # Parameters.
 
@@ -151,8 +166,7 @@ class Optimizer(Hooked):
         """
         collection, group = complete_group(param_group, self.defaults, self.param_groups)
         self._check(group)
-        for parameter in group["params"]:
-            self._rule(group).check_param(parameter.own_array)
+        self._check_params(group)
         self._collections.append(collection)
         self.param_groups.append(group)
 
@@ -288,10 +302,7 @@ class Optimizer(Hooked):
             if result is not None:
                 state_dict = result
         with settled():
-            loaded = state_dicts.from_dict(
-                state_dict, self.param_groups, self.defaults, self.rule, self._check, self._rule
-            )
-            self.param_groups, self._state = loaded
+            self.param_groups, self._state = self._loaded(state_dict)
         for hook in self._load_state_dict_post_hooks.values():
             hook(self)
 
@@ -404,9 +415,9 @@ def _documentation(rule: type[Rule]) -> str:
 Examples:
     >>> import jax.numpy as jnp
     >>> from torchwise import optim
-    >>> optimizer = optim.{rule.name}({{"w": jnp.ones(2)}}, lr=0.5)
+    >>> optimizer = optim.{rule.name}({{"w": jnp.eye(2)}}, lr=0.5)
     >>> optimizer.train_step(lambda params: jnp.sum(params["w"] ** 2))
     Array(2., dtype=float32)
-    >>> bool(jnp.all(optimizer.params["w"] < 1))
+    >>> bool(jnp.any(optimizer.params["w"] < jnp.eye(2)))
     True
 """

@@ -1,7 +1,7 @@
 """State dicts of stateful optimizers: everything is checked first, then handed over at once."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -30,6 +30,14 @@ def to_dict(param_groups: Sequence[Group], state: State) -> dict[str, Any]:
     return {"state": written, "param_groups": groups}
 
 
+class Owner(NamedTuple):
+    """A parameter whose state a dict has under an id, and the group that it will be in."""
+
+    parameter: Parameter
+    label: str
+    group: Group
+
+
 def from_dict(
     state_dict: Mapping[str, Any],
     param_groups: Sequence[Group],
@@ -51,6 +59,54 @@ def from_dict(
     Raises:
         ValueError: listing all problems.
     """
+
+    def complete(group: Group) -> Group:
+        later = {key: value for key, value in rule.added_later.items() if key not in group}
+        return {**group, **later, **rule.fixed}
+
+    groups, owners, problems = match(state_dict, param_groups, defaults, complete, check)
+    targets = {
+        identity: Target(
+            label,
+            Place(label, label, None, parameter.shape, parameter.dtype),
+            rule_of(group),
+        )
+        for identity, (parameter, label, group) in owners.items()
+    }
+    loaded, wrong = load_state(state_dict["state"], targets, stale=True)
+    refuse_problems(problems + wrong)
+    state = State()
+    for identity, values in loaded.items():
+        if values:
+            data = owners[identity].parameter.own_array
+            state[owners[identity].parameter] = ParameterState(
+                {
+                    key: placed_like(data, value) if isinstance(value, jax.Array) else value
+                    for key, value in values.items()
+                }
+            )
+    return groups, state
+
+
+def match(
+    state_dict: Mapping[str, Any],
+    param_groups: Sequence[Group],
+    defaults: Mapping[str, Any],
+    complete: Callable[[Group], Group],
+    check: Callable[[Group], None],
+) -> tuple[list[Group], dict[Any, Owner], list[str]]:
+    """Return the groups that a state dict means, whose state each id is, and what is wrong.
+
+    Args:
+        state_dict: torch's.
+        param_groups: of the optimizer.
+        defaults: the hyperparameters that every group must have.
+        complete: adds what older versions lack.
+        check: raises for invalid hyperparameters.
+
+    Raises:
+        ValueError: as torch does, if the numbers of groups or parameters differ.
+    """
     saved_groups = state_dict["param_groups"]
     if len(saved_groups) != len(param_groups):
         raise ValueError("loaded state dict has a different number of parameter groups")
@@ -61,35 +117,24 @@ def from_dict(
                 "optimizer's group"
             )
     problems: list[str] = []
-    owners: dict[Any, Parameter] = {}
-    targets: dict[Any, Target] = {}
+    owners: dict[Any, Owner] = {}
     groups = []
     for index, (saved, live) in enumerate(zip(saved_groups, param_groups)):
         matched, mismatches = _match(index, saved, live)
-        group = _merged(saved, live, rule)
+        group = complete(_merged(saved, live))
         wrong = _group_problems(index, group, defaults, check)
         problems += mismatches + wrong
         groups.append(group)
         for identity, (parameter, label) in zip(saved["params"], matched):
-            place = Place(label, label, None, parameter.shape, parameter.dtype)
-            owners[identity] = parameter
-            targets[identity] = Target(label, place, rule_of(live if wrong else group))
-    loaded, wrong = load_state(state_dict["state"], targets, stale=True)
-    problems += wrong
+            owners[identity] = Owner(parameter, label, live if wrong else group)
+    return groups, owners, problems
+
+
+def refuse_problems(problems: Sequence[str]) -> None:
+    """Raise a ValueError that lists them, if there are any."""
     if problems:
         listed = "\n  ".join(problems)
         raise ValueError(f"load_state_dict() changed nothing, because of:\n  {listed}")
-    state = State()
-    for identity, values in loaded.items():
-        if values:
-            data = owners[identity].own_array
-            state[owners[identity]] = ParameterState(
-                {
-                    key: placed_like(data, value) if isinstance(value, jax.Array) else value
-                    for key, value in values.items()
-                }
-            )
-    return groups, state
 
 
 def _match(index: int, saved: Group, live: Group) -> tuple[list[tuple[Parameter, str]], list[str]]:
@@ -106,7 +151,7 @@ def _match(index: int, saved: Group, live: Group) -> tuple[list[tuple[Parameter,
     return [(parameters[position], repr(name)) for position, name in zip(order, theirs)], []
 
 
-def _merged(saved: Group, live: Group, rule: type[Rule]) -> Group:
+def _merged(saved: Group, live: Group) -> Group:
     """Return the saved group over the live parameters, whose names stay."""
     kept = {key: _copied(value) for key, value in saved.items() if key != "params"}
     group = {**kept, "params": live["params"]}
@@ -114,9 +159,7 @@ def _merged(saved: Group, live: Group, rule: type[Rule]) -> Group:
         group["param_names"] = live["param_names"]
     elif "param_names" in group:
         group["param_names"] = list(group["param_names"])
-    for key, value in rule.added_later.items():
-        group.setdefault(key, value)
-    return {**group, **rule.fixed}
+    return group
 
 
 def _group_problems(

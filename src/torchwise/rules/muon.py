@@ -118,6 +118,9 @@ class Muon(Rule):
             eps=self.eps,
         )
 
+    def numbers_of(self, state: MuonState, param: jax.Array, n: MuonNumbers) -> MuonNumbers:
+        return n._replace(lr=n.lr * self._ratio(*param.shape))
+
     def accumulate(
         self, grad: jax.Array, state: MuonState, param: jax.Array, n: MuonNumbers
     ) -> MuonState:
@@ -131,7 +134,7 @@ class Muon(Rule):
         average = state.momentum_buffer
         update = lerp(grad, average, n.momentum) if self.nesterov else average
         update = orthogonalized(update, n.coefficients, self.ns_steps, n.eps)
-        return add(base, update.astype(base.dtype), alpha=-(n.lr * self._ratio(*param.shape)))
+        return add(base, update.astype(base.dtype), alpha=-n.lr)
 
     def _ratio(self, rows: int, columns: int) -> float:
         if self.adjust_lr_fn == "match_rms_adamw":

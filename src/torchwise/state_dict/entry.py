@@ -53,7 +53,7 @@ def initial_entry(rule: Rule, param: jax.Array) -> dict[str, Any]:
 
 
 def load_state(
-    saved: Mapping[Any, Mapping[str, Any]], targets: Mapping[Any, Target], stale: bool = False
+    saved: Mapping[Any, Mapping[str, Any]], targets: Mapping[Any, Target], as_torch: bool = False
 ) -> tuple[dict[Any, dict[str, Any]], list[str]]:
     """Return the saved entries in JAX's memory, in their order, and all that is wrong with them.
 
@@ -63,7 +63,9 @@ def load_state(
     Args:
         saved: entries of arrays of any library, by id.
         targets: the parameters, by id.
-        stale: whether an entry may hold what an option that is off would need.
+        as_torch: whether to do what torch's `load_state_dict` does and no resuming needs: to take
+            what an option that is off has left behind, and to round the numbers of a parameter,
+            float32 at first, to its type.
     """
     known = functools.cache(_shapes)
     loaded: dict[Any, dict[str, Any]] = {}
@@ -75,7 +77,7 @@ def load_state(
         target = targets[identity]
         given = {key: value for key, value in entry.items() if value is not None}
         if given:
-            shapes = known(_Hashed(target.rule), target.place.shape, target.place.dtype, stale)
+            shapes = known(_Hashed(target.rule), target.place.shape, target.place.dtype, as_torch)
             loaded[identity], wrong = _load(target, given, *shapes)
             problems += wrong
         else:
@@ -102,15 +104,20 @@ def _initial_arrays(rule: Rule, param: jax.Array) -> dict[str, Any]:
 
 
 def _shapes(
-    hashed: _Hashed, shape: tuple[int, ...], dtype: Any, stale: bool
+    hashed: _Hashed, shape: tuple[int, ...], dtype: Any, as_torch: bool
 ) -> tuple[dict[str, jax.ShapeDtypeStruct], dict[str, jax.ShapeDtypeStruct]]:
     """Return the shapes and types of the state that there must be, and of all that may be."""
     rule, param = hashed.rule, jax.ShapeDtypeStruct(shape, dtype)
     needed = jax.eval_shape(functools.partial(_initial_arrays, rule), param)
     if rule.counts_in_torch:
         needed = {STEP: jax.ShapeDtypeStruct((), np.float32), **needed}
-    stored = jax.eval_shape(rule.memory, param) if stale else {}
-    return needed, {**stored, **needed}
+    if not as_torch:
+        return needed, needed
+    allowed = {**jax.eval_shape(rule.memory, param), **needed}
+    if not jnp.issubdtype(dtype, jnp.complexfloating):
+        own = ((key, like) for key, like in allowed.items() if key != STEP)
+        allowed |= {key: jax.ShapeDtypeStruct(like.shape, dtype) for key, like in own}
+    return needed, allowed
 
 
 def _load(
@@ -132,14 +139,10 @@ def _load(
 
 
 def _like(array: Any, like: Any, place: Place) -> jax.Array:
-    """An array of the parameter's shape has the parameter's axes; any other is as it is.
-
-    Its type becomes the parameter's, as in torch, also where the state started as float32.
-    """
+    """An array of the parameter's shape has the parameter's axes; any other is as it is."""
     as_parameter = like.shape == place.shape
     _check_shape(array, place.torch_shape if as_parameter else like.shape)
-    dtype = like.dtype if jnp.issubdtype(place.dtype, jnp.complexfloating) else place.dtype
-    return adopted(place.from_torch(array) if as_parameter else array, dtype)
+    return adopted(place.from_torch(array) if as_parameter else array, like.dtype)
 
 
 def _step(array: Any) -> np.ndarray:
