@@ -11,16 +11,35 @@ FIRST = [full(*row)[0] for row in OPTIMIZERS.items()]  # one case of each optimi
 
 
 def exhaustive(test: Any) -> Any:
-    """Mark a test that is too long for `pytest`; `pytest -m exhaustive` runs it, and `.ci/run`."""
+    """Mark a test that is too long for `pytest`; `pytest -m exhaustive` runs it."""
     return pytest.mark.slow(pytest.mark.exhaustive(test))
 
 
-def each(cases: Iterable[Case] = FULL, daily: Collection[Case] = FIRST) -> list[Any]:
-    """The cases as parameters of a test; those that are not in `daily` are slow."""
-    return [
-        pytest.param(case, id=case.name, marks=() if case in daily else pytest.mark.slow)
-        for case in cases
-    ]
+def both_types() -> list[Any]:
+    """Types as parameters of a test: float64 is exhaustive."""
+    marks = (pytest.mark.slow, pytest.mark.exhaustive)
+    return ["float32", pytest.param("float64", marks=marks)]
+
+
+def each(
+    cases: Iterable[Case] = FULL,
+    daily: Collection[Case] = FIRST,
+    usual: Collection[Case] | None = None,
+) -> list[Any]:
+    """The cases as parameters of a test.
+
+    Args:
+        cases: all of them.
+        daily: those that are not in it are slow.
+        usual: those that are not in it are exhaustive; by default all are.
+    """
+
+    def marks(case: Case) -> tuple[Any, ...]:
+        if usual is not None and case not in usual:
+            return pytest.mark.slow, pytest.mark.exhaustive
+        return () if case in daily else (pytest.mark.slow,)
+
+    return [pytest.param(case, id=case.name, marks=marks(case)) for case in cases]
 
 
 def names_of(cases: Iterable[Case], *others: str) -> list[Any]:

@@ -20,6 +20,7 @@ from jax import lax
 from cases import ADAGRAD, FULL, RMSPROP, SGD, Case
 from distance import same_bits, same_numbers
 from functional_run import FunctionalRun
+from rounds import exhaustive
 from torch_oracle import TorchRun, correctly_rounded_sqrt
 from torchwise import optim
 
@@ -274,12 +275,12 @@ def each(cases):
 
 @each([*FULL, BARE[0]])
 def test_no_producer_of_a_gradient_takes_part(case):
-    """The cases have all producers between them, several times; the slow round is complete."""
+    """The cases have all producers between them, several times; the exhaustive tests are complete."""
     producers = PRODUCERS[FULL.index(case) % 3 :: 3] if case in FULL else PRODUCERS
     check_gradients(case, producers, "float32", steps=3)
 
 
-@pytest.mark.slow
+@exhaustive
 @each(FULL)
 def test_no_producer_of_a_gradient_takes_part_in_any_case(case):
     check_gradients(case, PRODUCERS, "float32", steps=3)

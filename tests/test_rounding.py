@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from distance import same_numbers
+from rounds import exhaustive
 from torch_oracle import correctly_rounded_sqrt, to_numpy, to_torch
 from torchwise.rounding import (
     Quotient,
@@ -436,7 +437,7 @@ def test_every_function_is_torchs_to_the_bit(row, dtype):
     check(row, dtype, daily_jobs(TABLE.index(row), dtype))
 
 
-@pytest.mark.slow
+@exhaustive
 @pytest.mark.parametrize("dtype", [*TYPES, "complex128"])
 def test_every_function_in_all_shapes(row, dtype):
     check(row, dtype, all_jobs())

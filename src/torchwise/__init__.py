@@ -8,6 +8,8 @@ from torchwise.blocks.scale import scale
 from torchwise.blocks.scale_by_adagrad import scale_by_adagrad
 from torchwise.blocks.trace import trace
 from torchwise.gradient_accumulation import accumulate_gradients
+from torchwise.optax_states.conversion import from_optax_state, to_optax_state
+from torchwise.quasi_newton.lbfgs import lbfgs
 from torchwise.rule import Block, Rule
 from torchwise.rules.adadelta import adadelta
 from torchwise.rules.adafactor import adafactor
@@ -46,8 +48,10 @@ __all__ = [
     "checkpoint",
     "clip_by_norm",
     "dragon",
+    "from_optax_state",
     "from_state_dict",
     "layouts",
+    "lbfgs",
     "maximize",
     "muon",
     "nadam",
@@ -61,6 +65,7 @@ __all__ = [
     "scale_by_adagrad",
     "scale_by_learning_rate",
     "sgd",
+    "to_optax_state",
     "to_state_dict",
     "trace",
 ]

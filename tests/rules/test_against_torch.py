@@ -11,7 +11,7 @@ import torchwise
 from cases import CASES, FULL, PRODUCT, SHAPES
 from distance import same_numbers, ulp, ulps, ulps_apart
 from functional_run import WAYS, FunctionalRun, draw, step_of_any
-from rounds import each, exhaustive
+from rounds import both_types, each, exhaustive
 from torch_oracle import TorchRun, correctly_rounded_sqrt, counted_misrounded_roots
 from torchwise import optim
 
@@ -22,6 +22,13 @@ ALL_ROWS = [(count, length) for length in (2, 3, 4, 5, 7, 8, 9, 16, 17, 31) for 
 ALL_ROWS += [(8, 4, 1, 1), (4, 3, 7, 7), (64, 3, 2), (3, 1, 5), *ROWS]
 ADDING = [case for case in CASES if case.transform.rule.adds]
 OTHERS = [case for case in FULL if not case.transform.rule.adds]
+
+
+@pytest.fixture(params=both_types())
+def precision(request):
+    """The type of the parameters. Every full case has a test of its own in float64."""
+    with jax.enable_x64(request.param == "float64"):
+        yield request.param
 
 
 def correct_roots(case):
@@ -198,13 +205,13 @@ def test_short_rows(case):
 
 
 @exhaustive
-@pytest.mark.parametrize("case", each(ADDING))
+@pytest.mark.parametrize("case", each([case for case in FULL if case in ADDING]))
 def test_all_rows_of_increments(case, precision):
     check_rows(case, "update", ALL_ROWS, precision)
 
 
 @exhaustive
-@pytest.mark.parametrize("case", each(CASES))
+@pytest.mark.parametrize("case", each(FULL))
 def test_all_rows(case, precision):
     check_rows(case, "step", ALL_ROWS, precision)
 
@@ -358,7 +365,12 @@ def test_an_increment_of_a_half_type_is_rounded_once_more(case, half):
                 assert np.all(np.abs(our - their) <= sums + increments / 2)
 
 
-@pytest.fixture(params=["complex64", "complex128"])
+@pytest.fixture(
+    params=[
+        "complex64",
+        pytest.param("complex128", marks=(pytest.mark.slow, pytest.mark.exhaustive)),
+    ]
+)
 def complex_type(request):
     with jax.enable_x64(request.param == "complex128"):
         yield request.param

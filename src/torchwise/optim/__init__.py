@@ -20,11 +20,13 @@ from torchwise.optim.hooks import (
     register_optimizer_step_post_hook,
     register_optimizer_step_pre_hook,
 )
+from torchwise.optim.lbfgs import LBFGS
 from torchwise.optim.optimizer import Optimizer
 from torchwise.optim.parameter import Parameter
 
 __all__ = [
     "ASGD",
+    "LBFGS",
     "SGD",
     "Adadelta",
     "Adafactor",

@@ -73,7 +73,7 @@ def from_dict(
         )
         for identity, (parameter, label, group) in owners.items()
     }
-    loaded, wrong = load_state(state_dict["state"], targets, stale=True)
+    loaded, wrong = load_state(state_dict["state"], targets, as_torch=True)
     refuse_problems(problems + wrong)
     state = State()
     for identity, values in loaded.items():

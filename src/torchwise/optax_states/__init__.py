@@ -1,0 +1,1 @@
+"""The state of a chain as the state of optax's own function with the same formula, and back."""
