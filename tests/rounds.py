@@ -15,10 +15,9 @@ def exhaustive(test: Any) -> Any:
     return pytest.mark.slow(pytest.mark.exhaustive(test))
 
 
-def both_types() -> list[Any]:
-    """Types as parameters of a test: float64 is exhaustive."""
-    marks = (pytest.mark.slow, pytest.mark.exhaustive)
-    return ["float32", pytest.param("float64", marks=marks)]
+def both_types(one: str = "float32", other: str = "float64") -> list[Any]:
+    """Types as parameters of a test: the other is exhaustive."""
+    return [one, pytest.param(other, marks=(pytest.mark.slow, pytest.mark.exhaustive))]
 
 
 def each(
@@ -42,10 +41,22 @@ def each(
     return [pytest.param(case, id=case.name, marks=marks(case)) for case in cases]
 
 
+# One buffer, one sum of squares, two averages, numbers of a parameter.
+DIFFERENT = {
+    case.name for case in FIRST if case.optimizer.stateful in ("SGD", "Adagrad", "Adam", "ASGD")
+}
+EXHAUSTIVE = pytest.mark.exhaustive
+
+
 def names_of(cases: Iterable[Case], *others: str) -> list[Any]:
-    """The names of cases, and others, as parameters of a test; all but the first are slow."""
+    """The names of cases, and others, as parameters of a test; all but the first are slow.
+
+    Cases whose states are like those of another are exhaustive.
+    """
     names = [*(case.name for case in cases), *others]
-    return [
-        pytest.param(name, marks=pytest.mark.slow if index else ())
+    usual = {*DIFFERENT, *others}
+    marks = [
+        () if index == 0 else (pytest.mark.slow, *(() if name in usual else (EXHAUSTIVE,)))
         for index, name in enumerate(names)
     ]
+    return [pytest.param(name, marks=mark) for name, mark in zip(names, marks)]

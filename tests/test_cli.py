@@ -64,8 +64,13 @@ def test_a_nested_checkpoint_is_laid_open(nested, capsys):
 
 def test_an_optimizer_alone_and_an_unknown_one(tmp_path, capsys):
     tensor = torch.nn.Parameter(torch.ones(2))
-    torch.save(torch.optim.Adam([tensor], betas=(0.5, 0.25)).state_dict(), tmp_path / "adam.pt")
+    saved = torch.optim.Adam([tensor], betas=(0.5, 0.25)).state_dict()
+    torch.save(saved, tmp_path / "adam.pt")
     assert cli.main(["inspect", str(tmp_path / "adam.pt")]) == 0
+    assert "group 0: Adam, 1 parameter" in capsys.readouterr().out
+    saved["param_groups"][0]["rho"] = 0.5
+    torch.save(saved, tmp_path / "other.pt")
+    assert cli.main(["inspect", str(tmp_path / "other.pt")]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[:2] == [
         "(the whole file): optimizer, 1 group",

@@ -275,7 +275,7 @@ def each(cases):
 
 @each([*FULL, BARE[0]])
 def test_no_producer_of_a_gradient_takes_part(case):
-    """The cases have all producers between them, several times; the exhaustive tests are complete."""
+    """The cases have all producers between them, several times; the next test has all in each."""
     producers = PRODUCERS[FULL.index(case) % 3 :: 3] if case in FULL else PRODUCERS
     check_gradients(case, producers, "float32", steps=3)
 

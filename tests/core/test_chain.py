@@ -14,7 +14,7 @@ import numpy as np
 import optax
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from jax.test_util import check_grads
 
@@ -93,6 +93,8 @@ def test_a_missing_gradient_leaves_everything(make, missing):
             assert not same_bits(before["b"], after["b"])
 
 
+@pytest.mark.slow
+@settings(max_examples=30)
 @given(
     missing=st.lists(st.lists(st.booleans(), min_size=3, max_size=3), min_size=1, max_size=5),
     lr=NUMBERS,
@@ -139,6 +141,8 @@ def test_random_sgd_is_torchs_to_the_bit(
             assert their is None or same_bits(our, their)
 
 
+@pytest.mark.slow
+@settings(max_examples=30)
 @given(
     missing=st.lists(st.lists(st.booleans(), min_size=3, max_size=3), min_size=1, max_size=5),
     lr=NUMBERS,

@@ -154,10 +154,14 @@ def outcome(call):
     return None
 
 
+SLOW, EXHAUSTIVE = (pytest.mark.slow,), (pytest.mark.slow, pytest.mark.exhaustive)
 RUNS = [
-    pytest.param(row, dtype, id=f"{name} {dtype}", marks=pytest.mark.slow if index else ())
-    for dtype in ("float32", "float64")
-    for index, (name, row) in enumerate(OPTIMIZERS.items(), start=dtype == "float64")
+    pytest.param(row, "float32", id=f"{name} float32", marks=SLOW if index else ())
+    for index, (name, row) in enumerate(OPTIMIZERS.items())
+]
+RUNS += [
+    pytest.param(row, "float64", id=f"{name} float64", marks=EXHAUSTIVE if index else SLOW)
+    for index, (name, row) in enumerate(OPTIMIZERS.items())
 ]
 
 

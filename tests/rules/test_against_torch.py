@@ -235,7 +235,7 @@ def check_numbers_that_are_data(case, ours, rng, shapes, precision):
 DATA_SHAPES = [(1003,), (), (64, 3), (16, 8, 3, 3), (100, 5)]
 
 
-@pytest.mark.parametrize("case", each(CASES))
+@pytest.mark.parametrize("case", each(CASES, usual=FULL))
 def test_numbers_that_are_data(case, precision):
     """Cases of one structure share one program."""
     rng = np.random.default_rng(7)
@@ -265,7 +265,7 @@ class StatefulRun:
         return [self.optimizer.state[parameter].get(key) for parameter in parameters]
 
 
-@pytest.mark.parametrize("case", each(CASES))
+@pytest.mark.parametrize("case", each(CASES, usual=FULL))
 def test_the_stateful_class(case, precision):
     """Its hyperparameters are data in double precision: cases of one structure share a program."""
     rng = np.random.default_rng(7)
@@ -365,12 +365,7 @@ def test_an_increment_of_a_half_type_is_rounded_once_more(case, half):
                 assert np.all(np.abs(our - their) <= sums + increments / 2)
 
 
-@pytest.fixture(
-    params=[
-        "complex64",
-        pytest.param("complex128", marks=(pytest.mark.slow, pytest.mark.exhaustive)),
-    ]
-)
+@pytest.fixture(params=both_types("complex64", "complex128"))
 def complex_type(request):
     with jax.enable_x64(request.param == "complex128"):
         yield request.param
