@@ -12,7 +12,7 @@ from state_dict_tools import step_torch, tensors_of
 
 import torchwise
 from cases import FULL, OPTIMIZERS
-from rounds import each
+from rounds import FIRST, each
 from torchwise.rules import RULES
 
 PARAMS = {"w": jnp.ones((2, 3)), "b": jnp.ones(2)}
@@ -127,7 +127,7 @@ def refusal(state_dict, **options):
 LABELS = {0: "parameter 0 (b)", 1: "parameter 1 (w)"}
 
 
-@pytest.mark.parametrize("case", each(FULL))
+@pytest.mark.parametrize("case", each(FULL, usual=FIRST))
 def test_state_of_a_wrong_shape(case):
     saved = torch_dict(case)
     for entry in saved["state"].values():
@@ -142,7 +142,7 @@ def test_state_of_a_wrong_shape(case):
     assert [line[: len(start)] for line, start in zip(lines, expected, strict=True)] == expected
 
 
-@pytest.mark.parametrize("case", each(FULL))
+@pytest.mark.parametrize("case", each(FULL, usual=FIRST))
 def test_state_that_is_missing(case):
     keys = list(torch_dict(case)["state"][0])
     for key in keys:

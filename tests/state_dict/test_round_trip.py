@@ -15,7 +15,7 @@ from state_dict_tools import assert_same_dict, step_torch, tensors_of
 import torchwise
 from cases import CASES, FULL, OPTIMIZERS, SHAPES
 from functional_run import draw
-from rounds import each
+from rounds import FIRST, each
 from torch_oracle import to_numpy
 from torchwise import optim
 
@@ -76,7 +76,7 @@ def test_a_chain_is_written_as_torch_writes_it(case):
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16", "float64", "complex64"])
-@pytest.mark.parametrize("case", each(FULL))
+@pytest.mark.parametrize("case", each(FULL, usual=FIRST))
 def test_types_are_kept(case, dtype):
     with jax.enable_x64(dtype == "float64"):
         try:
@@ -87,7 +87,7 @@ def test_types_are_kept(case, dtype):
         assert_same_dict(there_and_back(theirs, values(tensors)), theirs)
 
 
-@pytest.mark.parametrize("case", each(FULL))
+@pytest.mark.parametrize("case", each(FULL, usual=FIRST))
 def test_state_of_another_type_gets_the_parameters_as_in_torch(case):
     """But for the numbers of a parameter, which stay float32 as in a run that was not saved."""
     optimizer, tensors = torch_run(case, draw(np.random.default_rng(7), [(3, 4)], "float32"))
@@ -102,7 +102,7 @@ def test_state_of_another_type_gets_the_parameters_as_in_torch(case):
 
 
 @pytest.mark.parametrize("named", [False, True])
-@pytest.mark.parametrize("case", each(FULL))
+@pytest.mark.parametrize("case", each(FULL, usual=FIRST))
 def test_several_groups(case, named):
     tensors = tensors_of(draw(np.random.default_rng(8), SHAPES, "float32"))
     elements = list(zip(NAMES, tensors)) if named else tensors
@@ -146,7 +146,7 @@ def test_extra_keys_of_schedulers_and_users_stay_in_their_places():
     assert_same_dict(there_and_back(theirs, values(tensors)), theirs)
 
 
-@pytest.mark.parametrize("case", each(FULL))
+@pytest.mark.parametrize("case", each(FULL, usual=FIRST))
 def test_a_learning_rate_that_is_a_tensor_stays_one_until_it_changes(case):
     tensors = tensors_of([np.ones(2, np.float32)])
     hyperparameters = {**case.hyperparameters, "lr": torch.tensor(0.1)}
@@ -159,7 +159,7 @@ def test_a_learning_rate_that_is_a_tensor_stays_one_until_it_changes(case):
     assert type(group["lr"]) is float
 
 
-@pytest.mark.parametrize("case", each(FULL))
+@pytest.mark.parametrize("case", each(FULL, usual=FIRST))
 def test_states_stay_in_the_order_of_the_first_gradients(case):
     optimizer, tensors = torch_run(case, draw(np.random.default_rng(10), SHAPES, "float32"))
     trained(optimizer, tensors, live=[4], steps=1)
@@ -169,7 +169,7 @@ def test_states_stay_in_the_order_of_the_first_gradients(case):
     assert_same_dict(there_and_back(theirs, values(tensors)), theirs)
 
 
-@pytest.mark.parametrize("case", each(FULL))
+@pytest.mark.parametrize("case", each(FULL, usual=FIRST))
 def test_named_parameters_are_found_by_name_in_any_order(case):
     model = torch.nn.Sequential(torch.nn.Linear(3, 3), torch.nn.Linear(3, 3))
     optimizer = case.optimizer.theirs(model.named_parameters(), **case.hyperparameters)
@@ -187,7 +187,7 @@ def test_named_parameters_are_found_by_name_in_any_order(case):
     assert_same_dict(torchwise.to_state_dict(transform, state, tree), theirs)
 
 
-@pytest.mark.parametrize("case", each(FULL))
+@pytest.mark.parametrize("case", each(FULL, usual=FIRST))
 def test_names_may_be_given_next_to_the_dict_and_order_the_ids(case):
     model = torch.nn.Linear(3, 3)
     tensors = list(model.parameters())
@@ -215,7 +215,7 @@ def test_a_buffer_of_none_and_no_entry_are_no_gradient_yet(dampening):
     assert torchwise.to_state_dict(transform, state, values(tensors))["state"] == {}
 
 
-@pytest.mark.parametrize("case", each(FULL))
+@pytest.mark.parametrize("case", each(FULL, usual=FIRST))
 def test_what_old_versions_lack_is_what_torch_fills_in(case):
     """Keys of groups that came later, and step counts that were numbers."""
     later, tensors = case.transform.rule.added_later, tensors_of([np.ones(2, np.float32)])
@@ -259,7 +259,7 @@ def test_hyperparameters_that_are_arrays_become_numbers():
     assert (group["lr"], group["momentum"], type(group["lr"])) == (0.5, 0.0, float)
 
 
-@pytest.mark.parametrize("case", each(FULL))
+@pytest.mark.parametrize("case", each(FULL, usual=FIRST))
 def test_loaded_arrays_are_not_torchs_memory(case):
     optimizer, tensors = torch_run(case, [np.ones(2, np.float32)])
     _, state = torchwise.from_state_dict(trained(optimizer, tensors), values(tensors))
