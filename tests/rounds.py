@@ -9,6 +9,8 @@ from cases import FULL, OPTIMIZERS, Case, full
 
 FIRST = [full(*row)[0] for row in OPTIMIZERS.items()]  # one case of each optimizer, with many terms
 
+DAILY = [case for case in FIRST if case.optimizer.stateful in ("SGD", "Adam")]
+
 
 def exhaustive(test: Any) -> Any:
     """Mark a test that is too long for `pytest`; `pytest -m exhaustive` runs it."""
@@ -22,7 +24,7 @@ def both_types(one: str = "float32", other: str = "float64") -> list[Any]:
 
 def each(
     cases: Iterable[Case] = FULL,
-    daily: Collection[Case] = FIRST,
+    daily: Collection[Case] = DAILY,
     usual: Collection[Case] | None = None,
 ) -> list[Any]:
     """The cases as parameters of a test.

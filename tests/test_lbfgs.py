@@ -30,6 +30,7 @@ from torchwise.optim.parameter import Parameter
 from torchwise.quasi_newton.lbfgs import lbfgs
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
 @pytest.mark.parametrize("problem", PROBLEMS.values(), ids=PROBLEMS)
 def test_the_path_is_torchs(problem, options, precision):
@@ -117,6 +118,7 @@ def correctly_rounded_quotients(monkeypatch):
         yield
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", [{}, SEARCH], ids=["fixed", "search"])
 def test_every_turn_of_the_line_search(options, monkeypatch):
     """With one parameter a dot product is a product, and the paths are equal to the bit."""

@@ -273,6 +273,7 @@ def each(cases):
     return pytest.mark.parametrize("case", cases, ids=[case.name for case in cases])
 
 
+@pytest.mark.slow
 @each([*FULL, BARE[0]])
 def test_no_producer_of_a_gradient_takes_part(case):
     """The cases have all producers between them, several times; the next test has all in each."""
@@ -286,7 +287,13 @@ def test_no_producer_of_a_gradient_takes_part_in_any_case(case):
     check_gradients(case, PRODUCERS, "float32", steps=3)
 
 
-@pytest.mark.parametrize("producer", PRODUCERS, ids=[producer.name for producer in PRODUCERS])
+@pytest.mark.parametrize(
+    "producer",
+    [
+        pytest.param(producer, id=producer.name, marks=pytest.mark.slow if index % 8 else ())
+        for index, producer in enumerate(PRODUCERS)
+    ],
+)
 def test_no_producer_takes_part_alone(producer):
     """Next to others a value may be computed in a kernel of its own, and here it is not."""
     check_gradients(BARE[0], [producer], "float32", steps=2)
@@ -298,6 +305,7 @@ def test_no_producer_takes_part_in_float64(case):
         check_gradients(case, PRODUCERS[1::4], "float64", steps=2)
 
 
+@pytest.mark.slow
 @each([*FULL, *BARE])
 def test_no_producer_of_a_parameter_takes_part(case):
     rng = np.random.default_rng(11)

@@ -432,7 +432,9 @@ def row(request):
 TYPES = ["float32", "float64", "bfloat16", "float16", "complex64"]
 
 
-@pytest.mark.parametrize("dtype", TYPES)
+@pytest.mark.parametrize(
+    "dtype", [TYPES[0], *(pytest.param(dtype, marks=pytest.mark.slow) for dtype in TYPES[1:])]
+)
 def test_every_function_is_torchs_to_the_bit(row, dtype):
     check(row, dtype, daily_jobs(TABLE.index(row), dtype))
 

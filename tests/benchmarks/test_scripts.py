@@ -12,6 +12,8 @@ import pytest
 import host
 import plan
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 OURS = {"torchwise", "torchwise update", "torchwise.optim"}
 TORCH = {"torch", "torch foreach", "torch fused"}

@@ -6,6 +6,8 @@ from checkpoint_tools import CHECKPOINTS, FOLDER, run_program
 
 from torchwise.checkpoint import load, save
 
+pytestmark = pytest.mark.slow
+
 FILES = 10_000
 SEED = 20_260_921
 

@@ -5,6 +5,8 @@ import pytest
 from devices import launch
 from rounds import FIRST, names_of
 
+pytestmark = pytest.mark.slow
+
 OF_TORCH = names_of(FIRST)
 NAMES = names_of(FIRST, "schedule", "dragon, correction")
 LAYOUTS = ["same devices", "four devices", "one device"]

@@ -5,6 +5,8 @@ import pytest
 from devices import launch
 from rounds import FIRST, names_of
 
+pytestmark = pytest.mark.slow
+
 NAMES = names_of(FIRST)
 
 
