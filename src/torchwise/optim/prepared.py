@@ -1,5 +1,6 @@
 """What the steps of a group need to know of its rule, worked out once for many steps."""
 
+import functools
 from typing import Any
 
 import jax
@@ -8,6 +9,8 @@ from torchwise.apply import counts
 from torchwise.optim.parameter import Parameter
 from torchwise.rule import Rule
 from torchwise.state_dict.entry import arrays_of
+
+Names = tuple[str, ...]
 
 
 class Prepared:
@@ -23,28 +26,17 @@ class Prepared:
         self.rule = rule
         self._parts = rule.parts()
         self.counts = counts(self._parts)
-        self._names: dict[tuple[int, ...], tuple[str, ...]] = {}
         leaves, self.structure = jax.tree.flatten((self._parts, self._numbers(1)))
         self._constant = None if self.counts else leaves
 
-    def by_names(
-        self, parameters: list[Parameter]
-    ) -> list[tuple[tuple[str, ...], list[Parameter]]]:
+    def by_names(self, parameters: list[Parameter]) -> list[tuple[Names, list[Parameter]]]:
         """Return the parameters with the arrays that the rule keeps for each, in order."""
         if not self.rule.state_by_shape:
-            return [(self._names_of(()), parameters)]
-        groups: dict[tuple[str, ...], list[Parameter]] = {}
+            return [(_names_of(self.structure, ()), parameters)]
+        groups: dict[Names, list[Parameter]] = {}
         for parameter in parameters:
-            groups.setdefault(self._names_of(parameter.shape), []).append(parameter)
+            groups.setdefault(_names_of(self.structure, parameter.shape), []).append(parameter)
         return list(groups.items())
-
-    def _names_of(self, shape: tuple[int, ...]) -> tuple[str, ...]:
-        if shape not in self._names:
-            like = jax.ShapeDtypeStruct(shape, "float32")
-            self._names[shape] = tuple(
-                arrays_of([jax.eval_shape(part.init, like) for part in self._parts])
-            )
-        return self._names[shape]
 
     def numbers(self, step: int) -> list[float]:
         """Return the numbers of a step, in the order of `structure`."""
@@ -54,3 +46,11 @@ class Prepared:
 
     def _numbers(self, step: int) -> tuple[Any, ...]:
         return tuple(part.numbers(step if part.counts else None) for part in self._parts)
+
+
+@functools.cache
+def _names_of(structure: Any, shape: tuple[int, ...]) -> Names:
+    """Return which arrays parts of a structure keep; their numbers make no difference."""
+    parts, _ = structure.unflatten([0.5] * structure.num_leaves)
+    like = jax.ShapeDtypeStruct(shape, "float32")
+    return tuple(arrays_of([jax.eval_shape(part.init, like) for part in parts]))

@@ -160,9 +160,20 @@ def _check_shape(array: Any, shape: tuple[int, ...]) -> None:
 
 
 def differs(rule: Rule, param: jax.Array, entry: Mapping[str, Any]) -> bool:
-    """Whether any bit of an entry differs from what it was before the first gradient."""
-    before = initial_entry(rule, param)
-    return any(np.asarray(entry[k]).tobytes() != np.asarray(before[k]).tobytes() for k in before)
+    """Whether any bit of an entry differs from what it was before the first gradient.
+
+    Every array of a state starts filled with one number.
+    """
+    before = _initial_arrays(rule, jnp.zeros((), param.dtype))
+    return any(_differs(np.asarray(entry[key]), np.asarray(before[key])) for key in before)
+
+
+def _differs(array: np.ndarray, number: np.ndarray, chunk: int = 65_536) -> bool:
+    """Compare bits without a copy of the whole array."""
+    flat = array.reshape(-1)
+    same = np.full(chunk, number).tobytes()
+    parts = (flat[start : start + chunk].tobytes() for start in range(0, flat.size, chunk))
+    return any(part != same[: len(part)] for part in parts)
 
 
 def gradients_seen(rule: Rule, entry: Mapping[str, Any] | None) -> int:
