@@ -10,7 +10,6 @@ several outputs on CPU, too, if they are siblings: computed from the same inputs
 the other. Then the second pass starts from the old states.
 """
 
-import dataclasses
 import os
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -20,6 +19,7 @@ import numpy as np
 from jax.core import Tracer
 
 from torchwise.fence import fence
+from torchwise.fields import fields_of
 from torchwise.numbers import double
 from torchwise.rounding import evaluated, full_like, pinned
 from torchwise.rule import Block, Rule, Transform
@@ -66,7 +66,7 @@ def schedules(part: Transform) -> dict[str, Callable[[Any], Any]]:
     """
     return {
         field.name: value
-        for field in dataclasses.fields(part)
+        for field in fields_of(type(part))
         if callable(value := getattr(part, field.name)) and not field.metadata.get("static")
     }
 

@@ -27,7 +27,7 @@ def _structure(fields: "Fields") -> dict[str, Any]:
     if found is None:
         found = {
             field.name: getattr(fields, field.name)
-            for field in dataclasses.fields(cast(Any, fields))
+            for field in fields_of(type(fields))
             if field.metadata.get("static", False)
             or _is_structure(getattr(fields, field.name), _TERM in field.metadata)
         }
@@ -67,8 +67,14 @@ def _unflatten(cls: type["Fields"], structure: Any, children: Sequence[Any]) -> 
 
 
 @functools.cache
+def fields_of(cls: type["Fields"]) -> tuple[Any, ...]:
+    """Return the fields of a class, looked up once: a stateful step asks for them."""
+    return dataclasses.fields(cast(Any, cls))
+
+
+@functools.cache
 def _field_names(cls: type["Fields"]) -> tuple[str, ...]:
-    return tuple(field.name for field in dataclasses.fields(cast(Any, cls)))
+    return tuple(field.name for field in fields_of(cls))
 
 
 @dataclass_transform(frozen_default=True, field_specifiers=(dataclasses.field, term))

@@ -10,11 +10,12 @@ from jax.core import Tracer
 
 Scalar: TypeAlias = float | int | np.number | np.ndarray | jax.Array
 Schedule: TypeAlias = Callable[[Any], Any]
+_ARRAYS = (jax.Array, np.ndarray)
 
 
 def is_array(value: Any) -> bool:
     """Whether a hyperparameter is an array, which is data and may be another at the next call."""
-    return isinstance(value, jax.Array | np.ndarray)
+    return isinstance(value, _ARRAYS)
 
 
 def double(value: Any) -> Any:

@@ -135,7 +135,8 @@ def addcdiv(
     """`x.addcdiv(numerator, denominator, value=value)`: product, quotient and sum round each."""
     wide = _wide(x)
     scaled = _wide(numerator) * _constant(value, wide.dtype)
-    return (wide + pinned(scaled) / pinned(_wide(denominator))).astype(x.dtype)
+    divided = pinned(scaled) if _is_one(value) else scaled  # else a product, which is no quotient
+    return (wide + divided / pinned(_wide(denominator))).astype(x.dtype)
 
 
 @_by_parts
