@@ -1,6 +1,8 @@
 """What LBFGS has around its path: state dicts, errors, hooks, whole steps."""
 
 import copy
+import itertools
+import sys
 
 import jax
 import jax.numpy as jnp
@@ -229,3 +231,49 @@ def test_train_step_is_a_step_with_a_closure():
 def test_there_is_no_chain():
     with pytest.raises(TypeError, match=r"torchwise\.lbfgs\(\)"):
         LBFGS([jnp.ones(1)]).to_functional()
+
+
+def test_an_interrupt_leaves_a_step_whole_or_undone():
+    """It is raised at lines of the library in turn: all of the last, some of those before."""
+
+    def loss(params):
+        return jnp.sum((params["w"] - 3.0) ** 2 * jnp.arange(1.0, 5.0)) + jnp.sum(params["b"] ** 4)
+
+    def outcome(limit):
+        optimizer = LBFGS({"w": jnp.ones(4), "b": jnp.ones(2)}, lr=0.1, max_iter=2)
+        lines = itertools.count(1)
+
+        def closure():
+            optimizer.zero_grad()
+            return optimizer.backward(loss)
+
+        def interrupting(frame, event, _):
+            if "torchwise" not in frame.f_code.co_filename:
+                return None
+            if event == "line" and next(lines) == limit:
+                sys.settrace(None)
+                raise KeyboardInterrupt
+            return interrupting
+
+        before, tracer = held(optimizer), sys.gettrace()
+        sys.settrace(interrupting)
+        try:
+            optimizer.step(closure)
+        except KeyboardInterrupt:
+            pass
+        finally:
+            sys.settrace(tracer)
+        return before, held(optimizer), next(lines) - 1
+
+    def held(optimizer):
+        state = optimizer.state_dict()["state"].get(0, {})
+        return [
+            np.asarray(leaf).tobytes() for leaf in jax.tree.leaves(optimizer.params)
+        ], evaluations
+
+    before, after, total = outcome(0)
+    assert before != after
+    seen = [outcome(limit)[1] for limit in [*range(1, total, 20), *range(total - 50, total + 1)]]
+    assert before in seen
+    assert after in seen
+    assert all(one in (before, after) for one in seen)

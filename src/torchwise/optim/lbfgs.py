@@ -11,8 +11,8 @@ from torchwise.optim import lbfgs_state
 from torchwise.optim.hooks import hooked
 from torchwise.optim.optimizer import Optimizer
 from torchwise.optim.parameter import Parameter
-from torchwise.optim.state import State
-from torchwise.optim.transaction import settled
+from torchwise.optim.state import ParameterState, State
+from torchwise.optim.transaction import execute, settled
 from torchwise.quasi_newton.iteration import host_loop, loss_dtype, minimize
 from torchwise.quasi_newton.options import Options
 from torchwise.quasi_newton.vector import flat
@@ -149,15 +149,16 @@ class LBFGS(Optimizer):
             given = [jnp.zeros_like(a) if g is None else g for a, g in zip(arrays, grads)]
             return jnp.asarray(float(number(loss)), loss_dtype()), flat(given)
 
+        outcome = _Outcome(parameters, entry, start)
         try:
-            end, state = minimize(options, at, state, start, host_loop)
-            made = lbfgs_state.unpacked(state)
+            try:
+                end, state = minimize(options, at, state, start, host_loop)
+                outcome.chosen = end, lbfgs_state.unpacked(state)
+            finally:
+                execute(outcome)
         except BaseException:
-            _put(parameters, start)
+            execute(outcome)  # an interrupt may have come before the first could
             raise
-        with settled():
-            _put(parameters, end)
-            self._state[parameters[0]] = {**entry.own_values, **made}
         return results[0]
 
     def _options(self, group: Mapping[str, Any]) -> Options:
@@ -174,6 +175,27 @@ class LBFGS(Optimizer):
 
     def _loaded(self, state_dict: Mapping[str, Any]) -> tuple[list[dict[str, Any]], State]:
         return lbfgs_state.from_dict(state_dict, self.param_groups, self.defaults, self._check)
+
+
+class _Outcome:
+    """Where a step ends: until another end is chosen, where it began. See `transaction`."""
+
+    def __init__(
+        self, parameters: list[Parameter], entry: ParameterState, start: list[jax.Array]
+    ) -> None:
+        self.results: list[Any] = []
+        self.chosen: tuple[list[jax.Array], Mapping[str, Any]] = start, {}
+        self._parameters, self._entry = parameters, entry
+
+    def run(self, _: None) -> tuple[list[jax.Array], Mapping[str, Any]]:
+        return self.chosen
+
+    def commit(self) -> None:
+        arrays, made = self.results[0]
+        for parameter, array in zip(self._parameters, arrays):
+            parameter.replace(array, owned=False)
+        if made:
+            self._entry.replace(made)
 
 
 def _put(parameters: list[Parameter], arrays: list[jax.Array]) -> None:

@@ -114,9 +114,9 @@ class Parameter:
         """Whether a step made the array and nobody has been given it since: it may be donated."""
         return self._owned
 
-    def replace(self, made: jax.Array) -> None:
-        """Take over an array that a step has made."""
-        self._data, self._owned = made, True
+    def replace(self, made: jax.Array, owned: bool = True) -> None:
+        """Take over an array that a step has made; `owned` if nobody else has it."""
+        self._data, self._owned = made, owned
 
     def __repr__(self) -> str:
         name = "" if self.name is None else f"{self.name!r}, "
