@@ -15,12 +15,11 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
-import numpy as np
 from jax.core import Tracer
 
 from torchwise.fence import fence
 from torchwise.fields import fields_of
-from torchwise.numbers import double
+from torchwise.numbers import double, is_array
 from torchwise.rounding import evaluated, full_like, pinned
 from torchwise.rule import Block, Rule, Transform
 
@@ -50,7 +49,7 @@ def numbers_at(parts: Parts, step: Any) -> tuple[Any, ...]:
 
 
 def _known(number: Any) -> Any:
-    known = _is_array(number) and not isinstance(number, Tracer)
+    known = is_array(number) and not isinstance(number, Tracer)
     return number.item() if known and number.size == 1 else number
 
 
@@ -101,8 +100,8 @@ def _for_each(function: Callable[..., Any], leaves: Sequence[Leaf]) -> list[Any]
     results = []
     for leaf in leaves:
         values, treedef = jax.tree.flatten(leaf)
-        arrays = [value for value in values if _is_array(value)]
-        constants = [None if _is_array(value) else value for value in values]
+        arrays = [value for value in values if is_array(value)]
+        constants = [None if is_array(value) else value for value in values]
         # repr tells 0.0 from -0.0 and 1 from 1.0, which are equal.
         key = treedef, repr(constants)
         if key not in shared:
@@ -118,10 +117,6 @@ def _bound(function: Callable[..., Any], treedef: Any, constants: list[Any]) -> 
         return function(treedef.unflatten(values))
 
     return call
-
-
-def _is_array(value: Any) -> bool:
-    return isinstance(value, jax.Array | np.ndarray)
 
 
 def _step(leaf: Leaf) -> tuple[jax.Array, tuple[Any, ...]]:

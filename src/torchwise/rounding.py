@@ -236,8 +236,7 @@ def neg(x: jax.Array) -> jax.Array:
 @_by_parts
 def square(x: jax.Array) -> jax.Array:
     """`x.square()`, rounded by itself."""
-    wide = _wide(x)
-    return pinned(wide * wide).astype(x.dtype)
+    return mul(x, x)
 
 
 def norm(x: jax.Array, axis: int | None = None) -> jax.Array:
@@ -262,7 +261,7 @@ def matmul(x: jax.Array, other: jax.Array) -> jax.Array:
 
 def addmm(
     x: jax.Array, first: jax.Array, second: jax.Array, beta: Scalar, alpha: Scalar = 1
-) -> Any:
+) -> jax.Array:
     """`torch.addmm(x, first, second, beta=beta, alpha=alpha)`, rounded once to a half type."""
     wide = _wide(x)
     product = jnp.matmul(_wide(first), _wide(second), precision=lax.Precision.HIGHEST)

@@ -11,6 +11,7 @@ import optax
 from torchwise import trees
 from torchwise.optax_states.counterparts import COUNTERPARTS, WITHOUT_COUNTERPART
 from torchwise.param_groups import ParamGroups
+from torchwise.rules.weight_decay import decouples
 from torchwise.state_dict.groups import plain, torch_rule
 from torchwise.transformation import Chain
 
@@ -128,7 +129,7 @@ def _in_front(
 ) -> optax.GradientTransformationExtraArgs:
     """Return the optimizer behind what torch does to a gradient first, in torch's order."""
     blocks = [optax.scale(-1.0)] if rule.maximize else []
-    if rule.has("weight_decay") and not getattr(rule, "decoupled_weight_decay", False):
+    if rule.has("weight_decay") and not decouples(rule):
         blocks.append(optax.add_decayed_weights(rule.weight_decay))
     if blocks:
         return optax.chain(*blocks, optimizer)

@@ -104,9 +104,9 @@ class Optimizer(Hooked):
     def _begin(self) -> None:
         """Make the state that torch makes before the first gradient."""
         if self.rule.starts_with_state:
-            for group in self.param_groups:
-                for parameter in group["params"]:
-                    entry = initial_entry(self._rule(group), parameter.own_array)
+            for rule, parameters in self._owners():
+                for parameter in parameters:
+                    entry = initial_entry(rule, parameter.own_array)
                     self._state[parameter] = ParameterState(entry)
 
     def _rule(self, group: Mapping[str, Any]) -> Rule:
@@ -126,8 +126,9 @@ class Optimizer(Hooked):
 
     def _check_params(self, group: Mapping[str, Any]) -> None:
         """Raise torch's errors for parameters that the optimizer does not take."""
+        rule = self._rule(group)
         for parameter in group["params"]:
-            self._rule(group).check_param(parameter.own_array)
+            rule.check_param(parameter.own_array)
 
     def _loaded(self, state_dict: Mapping[str, Any]) -> tuple[list[dict[str, Any]], State]:
         """Return the groups and the state that a state dict means."""

@@ -7,14 +7,14 @@ import jax
 
 from torchwise.doubles import power, product
 from torchwise.fields import term
-from torchwise.numbers import Scalar, Schedule, check_rate, is_array, refuse, require
+from torchwise.numbers import Scalar, Schedule, is_array, refuse
 from torchwise.rounding import add, addcdiv, div, full_like, maximum, mul, sqrt
 from torchwise.rule import Rule
 from torchwise.rules.moments import (
     Decays,
     averaged,
     averaged_squares,
-    check_betas,
+    check_shared,
     check_tensors,
     decays_at,
 )
@@ -108,10 +108,7 @@ class Adam(Rule):
         eager = self.foreach and not self.capturable
         message = "lr as a Tensor is not supported for capturable=False and foreach=True"
         refuse(is_array(self.lr) and eager, message)
-        check_rate(self.lr)
-        require(0.0 <= self.eps, f"Invalid epsilon value: {self.eps}")
-        check_betas(self.betas)
-        require(0.0 <= self.weight_decay, f"Invalid weight_decay value: {self.weight_decay}")
+        check_shared(self)
         check_tensors(self.betas, eager)
 
     @property

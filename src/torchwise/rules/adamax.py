@@ -6,10 +6,10 @@ from typing import Any, ClassVar, NamedTuple
 import jax
 
 from torchwise.fields import term
-from torchwise.numbers import Scalar, Schedule, check_rate, require
+from torchwise.numbers import Scalar, Schedule
 from torchwise.rounding import abs, add, addcdiv, full_like, maximum, mul
 from torchwise.rule import Rule
-from torchwise.rules.moments import Decays, averaged, check_betas, decays_at
+from torchwise.rules.moments import Decays, averaged, check_shared, decays_at
 from torchwise.rules.weight_decay import gradient_blocks
 from torchwise.transformation import as_function
 
@@ -82,10 +82,7 @@ class Adamax(Rule):
     capturable: bool = False
 
     def check(self) -> None:
-        check_rate(self.lr)
-        require(0.0 <= self.eps, f"Invalid epsilon value: {self.eps}")
-        check_betas(self.betas)
-        require(0.0 <= self.weight_decay, f"Invalid weight_decay value: {self.weight_decay}")
+        check_shared(self)
 
     @property
     def counts(self) -> bool:

@@ -7,7 +7,7 @@ import jax
 import numpy as np
 
 from torchwise.doubles import power
-from torchwise.numbers import Scalar, is_array, refuse, require
+from torchwise.numbers import Scalar, check_rate, is_array, refuse, require
 from torchwise.rounding import addcmul, lerp, mul
 
 
@@ -29,11 +29,14 @@ class Decays(NamedTuple):
     correction2: Any
 
 
-def check_betas(betas: Sequence[Scalar]) -> None:
-    """Raise a ValueError unless both are at least 0 and below 1."""
-    for index, beta in enumerate(betas):
+def check_shared(rule: Any) -> None:
+    """Raise what torch raises for an invalid lr, eps, betas or weight_decay, in this order."""
+    check_rate(rule.lr)
+    require(0.0 <= rule.eps, f"Invalid epsilon value: {rule.eps}")
+    for index, beta in enumerate(rule.betas):
         require(0.0 <= beta, f"Invalid beta parameter at index {index}: {beta}")
         require(beta < 1.0, f"Invalid beta parameter at index {index}: {beta}")
+    require(0.0 <= rule.weight_decay, f"Invalid weight_decay value: {rule.weight_decay}")
 
 
 def check_tensors(betas: Sequence[Scalar], eager: Any) -> None:

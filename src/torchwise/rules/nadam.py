@@ -8,10 +8,10 @@ import jax.numpy as jnp
 
 from torchwise.doubles import power, product
 from torchwise.fields import term
-from torchwise.numbers import Scalar, Schedule, check_rate, double, require
+from torchwise.numbers import Scalar, Schedule, double, require
 from torchwise.rounding import add, addcdiv, div, full_like, mul, sqrt
 from torchwise.rule import Rule
-from torchwise.rules.moments import Decays, averaged, averaged_squares, check_betas, decays_at
+from torchwise.rules.moments import Decays, averaged, averaged_squares, check_shared, decays_at
 from torchwise.rules.weight_decay import decouples, gradient_blocks
 from torchwise.transformation import as_function
 
@@ -96,10 +96,7 @@ class NAdam(Rule):
     differentiable: bool = False
 
     def check(self) -> None:
-        check_rate(self.lr)
-        require(0.0 <= self.eps, f"Invalid epsilon value: {self.eps}")
-        check_betas(self.betas)
-        require(0.0 <= self.weight_decay, f"Invalid weight_decay value: {self.weight_decay}")
+        check_shared(self)
         require(0.0 <= self.momentum_decay, f"Invalid momentum_decay value: {self.momentum_decay}")
 
     @property

@@ -7,10 +7,10 @@ import jax
 
 from torchwise.doubles import choose, power, product
 from torchwise.fields import term
-from torchwise.numbers import Scalar, Schedule, check_rate, double, require
+from torchwise.numbers import Scalar, Schedule, double
 from torchwise.rounding import add, div, full_like, mul, reciprocal, select, sqrt
 from torchwise.rule import Rule
-from torchwise.rules.moments import Decays, averaged, averaged_squares, check_betas, decays_at
+from torchwise.rules.moments import Decays, averaged, averaged_squares, check_shared, decays_at
 from torchwise.rules.weight_decay import decouples, gradient_blocks
 from torchwise.transformation import as_function
 
@@ -100,10 +100,7 @@ class RAdam(Rule):
     differentiable: bool = False
 
     def check(self) -> None:
-        check_rate(self.lr)
-        require(0.0 <= self.eps, f"Invalid epsilon value: {self.eps}")
-        check_betas(self.betas)
-        require(0.0 <= self.weight_decay, f"Invalid weight_decay value: {self.weight_decay}")
+        check_shared(self)
 
     @property
     def counts(self) -> bool:
