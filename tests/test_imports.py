@@ -22,6 +22,8 @@ LAYERS = [
         "rule",
         "trees",
         "placement",
+        "leaf",
+        "strips",
         "apply",
         "transformation",
     ),

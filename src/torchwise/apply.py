@@ -3,7 +3,7 @@
 Two things leave a step: new states and new parameters. XLA fuses both into one kernel per parameter
 on GPU and TPU. On CPU a fusion has one output, and what both need (the decayed gradient) would
 become a temporary as large as the parameter. There the moves are computed in a second pass, from
-new states behind a fence that keeps XLA from merging the two.
+new states behind a fence that keeps XLA from merging the two; for large parameters strip by strip.
 
 With `XLA_FLAGS=--xla_backend_extra_options=xla_cpu_use_multi_output_fusion=true` a fusion has
 several outputs on CPU, too, if they are siblings: computed from the same inputs and not one from
@@ -12,28 +12,19 @@ the other. Then the second pass starts from the old states.
 
 import os
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
+from jax import lax
 from jax.core import Tracer
 
+from torchwise import strips
 from torchwise.fence import fence
 from torchwise.fields import fields_of
+from torchwise.leaf import Leaf, Parts, accumulate, conclude, direct, with_numbers
 from torchwise.numbers import double, is_array
 from torchwise.rounding import evaluated, full_like, pinned
-from torchwise.rule import Block, Rule, Transform
-
-Parts = tuple[Transform, ...]
-
-
-class Leaf(NamedTuple):
-    """One parameter with all that its step needs: one state and one `numbers` per part."""
-
-    parts: Parts
-    grad: jax.Array
-    param: jax.Array
-    states: tuple[Any, ...]
-    numbers: tuple[Any, ...]
+from torchwise.rule import Rule, Transform
 
 
 def numbers_at(parts: Parts, step: Any) -> tuple[Any, ...]:
@@ -79,15 +70,18 @@ def _at(part: Transform, step: Any) -> Transform:
 
 def step_leaves(leaves: Sequence[Leaf]) -> list[tuple[jax.Array, tuple[Any, ...]]]:
     """Return the new parameter and the new states of each leaf."""
-    return _for_each(_step, leaves)
+    size = sum(leaf.param.size for leaf in leaves)
+    return _for_each(_step, leaves, lambda leaf: strips.fit(leaf, size))
 
 
 def update_leaves(leaves: Sequence[Leaf]) -> list[tuple[jax.Array, tuple[Any, ...]]]:
     """Return the increment and the new states of each leaf; of mere blocks, what they pass on."""
-    return _for_each(_update, leaves)
+    return _for_each(_update, leaves, lambda leaf: False)
 
 
-def _for_each(function: Callable[..., Any], leaves: Sequence[Leaf]) -> list[Any]:
+def _for_each(
+    function: Callable[[Leaf], Any], leaves: Sequence[Leaf], in_strips: Callable[[Leaf], bool]
+) -> list[Any]:
     """Evaluate every leaf, under jit in a function that leaves of one shape share.
 
     Models repeat their layers: a shape is traced and lowered once. The shared function lives as
@@ -103,9 +97,13 @@ def _for_each(function: Callable[..., Any], leaves: Sequence[Leaf]) -> list[Any]
         arrays = [value for value in values if is_array(value)]
         constants = [None if is_array(value) else value for value in values]
         # repr tells 0.0 from -0.0 and 1 from 1.0, which are equal.
-        key = treedef, repr(constants)
+        cut = in_strips(leaf)
+        key = treedef, repr(constants), cut
         if key not in shared:
-            shared[key] = jax.jit(_bound(function, treedef, constants))
+            call = _bound(function, treedef, constants)
+            if cut:
+                call = _on_cpu(_bound(strips.step, treedef, constants), call)
+            shared[key] = jax.jit(call)
         results.append(shared[key](arrays))
     return results
 
@@ -119,39 +117,38 @@ def _bound(function: Callable[..., Any], treedef: Any, constants: list[Any]) -> 
     return call
 
 
+def _on_cpu(on_cpu: Callable[..., Any], elsewhere: Callable[..., Any]) -> Callable[..., Any]:
+    """Choose by platform; derivatives are those of the second function, which has no loop."""
+    differentiable = jax.custom_jvp(on_cpu)
+    differentiable.defjvp(lambda values, tangents: jax.jvp(elsewhere, values, tangents))
+    return lambda arrays: lax.platform_dependent(arrays, cpu=differentiable, default=elsewhere)
+
+
 def _step(leaf: Leaf) -> tuple[jax.Array, tuple[Any, ...]]:
-    states, second = _two_passes(_with_numbers(leaf))
-    return _conclude(second, second.param, states)
+    states, second = _two_passes(with_numbers(leaf))
+    return conclude(second, second.param, states)
 
 
 def _update(leaf: Leaf) -> tuple[jax.Array, tuple[Any, ...]]:
-    states, second = _two_passes(_with_numbers(leaf))
+    states, second = _two_passes(with_numbers(leaf))
     rule = leaf.parts[-1] if leaf.parts else None
     if not isinstance(rule, Rule):
-        return evaluated(_direct(second)), states
+        return evaluated(direct(second)), states
     if rule.adds:
-        return _conclude(second, full_like(second.param, -0.0), states)
-    new, states = _conclude(second, second.param, states)
+        return conclude(second, full_like(second.param, -0.0), states)
+    new, states = conclude(second, second.param, states)
     return new - second.param, states
-
-
-def _with_numbers(leaf: Leaf) -> Leaf:
-    """Add the numbers that depend on the parameter's own state."""
-    with jax.enable_x64(True):
-        columns = zip(leaf.parts, leaf.states, leaf.numbers)
-        own = tuple(part.numbers_of(state, leaf.param, n) for part, state, n in columns)
-    return leaf._replace(numbers=own)
 
 
 def _two_passes(leaf: Leaf) -> tuple[tuple[Any, ...], Leaf]:
     """Return the new states, and the leaf from which the second pass starts."""
     first = _pinned(leaf)
-    states = _accumulate(first)
+    states = accumulate(first)
     siblings = _fuses_several_outputs_on_cpu()
     second = leaf if siblings else leaf._replace(states=states)
     grad, param, held = fence((second.grad, second.param, second.states))
     second = _pinned(leaf._replace(grad=grad, param=param, states=held))
-    return states, second._replace(states=_accumulate(second)) if siblings else second
+    return states, second._replace(states=accumulate(second)) if siblings else second
 
 
 def _pinned(leaf: Leaf) -> Leaf:
@@ -162,41 +159,6 @@ def _pinned(leaf: Leaf) -> Leaf:
     """
     param = pinned(leaf.param)
     return leaf._replace(grad=pinned(leaf.grad, leaf.param), param=param)
-
-
-def _accumulate(leaf: Leaf) -> tuple[Any, ...]:
-    """Advance the states in order. The last direction is dead code, which XLA removes."""
-    grad: Any = leaf.grad
-    new = []
-    for part, state, n in zip(leaf.parts, leaf.states, leaf.numbers):
-        new.append(part.accumulate(_input(part, grad), state, leaf.param, n))
-        if isinstance(part, Block):
-            grad = part.direction(evaluated(grad), new[-1], leaf.param, n)
-    return tuple(new)
-
-
-def _direct(leaf: Leaf) -> Any:
-    """Follow the directions in order, off states that have advanced already."""
-    grad: Any = leaf.grad
-    for part, state, n in zip(leaf.parts, leaf.states, leaf.numbers):
-        if isinstance(part, Block):
-            grad = part.direction(evaluated(grad), state, leaf.param, n)
-    return grad
-
-
-def _conclude(
-    leaf: Leaf, base: jax.Array, states: tuple[Any, ...]
-) -> tuple[jax.Array, tuple[Any, ...]]:
-    """Move the parameter; a rule may finish its state only now."""
-    rule, held = leaf.parts[-1], leaf.states[-1]
-    assert isinstance(rule, Rule)
-    grad = _input(rule, _direct(leaf))
-    new, finished = rule.conclude(base, grad, held, leaf.param, leaf.numbers[-1])
-    return new, states if finished is held else (*states[:-1], finished)
-
-
-def _input(part: Transform, grad: Any) -> Any:
-    return grad if isinstance(part, Rule) and part.divides else evaluated(grad)
 
 
 def _fuses_several_outputs_on_cpu() -> bool:

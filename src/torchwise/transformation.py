@@ -10,7 +10,8 @@ import jax.numpy as jnp
 import optax
 
 from torchwise import trees
-from torchwise.apply import Leaf, Parts, counts, numbers_at, step_leaves, update_leaves
+from torchwise.apply import counts, numbers_at, step_leaves, update_leaves
+from torchwise.leaf import Leaf, Parts
 from torchwise.placement import placed_like
 from torchwise.rounding import full_like
 from torchwise.rule import Block, Rule, Transform

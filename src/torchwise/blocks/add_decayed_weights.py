@@ -14,6 +14,7 @@ class AddDecayedWeights(Block):
     """grad + weight_decay * param."""
 
     in_torch: ClassVar = ("weight_decay",)
+    in_strips: ClassVar[bool] = True
 
     weight_decay: Scalar
 

@@ -13,6 +13,7 @@ class Maximize(Block):
     """-grad."""
 
     in_torch: ClassVar = ("maximize",)
+    in_strips: ClassVar[bool] = True
     maximize: ClassVar[bool] = True
 
     def direction(self, grad: jax.Array, state: Any, param: jax.Array, n: Any) -> jax.Array:

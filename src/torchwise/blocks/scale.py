@@ -1,6 +1,6 @@
 """A constant factor."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 
@@ -12,6 +12,8 @@ from torchwise.transformation import Chain, chain
 
 class Scale(Block):
     """factor * grad."""
+
+    in_strips: ClassVar[bool] = True
 
     factor: Scalar
 

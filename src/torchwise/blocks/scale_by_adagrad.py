@@ -21,6 +21,7 @@ class ScaleByAdagrad(Block):
 
     State: ClassVar = ScaleByAdagradState
     in_torch: ClassVar = ("initial_accumulator_value", "eps")
+    in_strips: ClassVar[bool] = True
 
     initial_accumulator_value: Scalar = 0.0
     eps: Scalar = 1e-10

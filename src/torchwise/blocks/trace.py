@@ -29,6 +29,7 @@ class Trace(Block):
 
     State: ClassVar = TraceState
     in_torch: ClassVar = ("momentum", "dampening", "nesterov")
+    in_strips: ClassVar[bool] = True
 
     momentum: Scalar
     dampening: Scalar = term(default=0.0)

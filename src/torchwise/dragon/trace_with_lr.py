@@ -44,6 +44,7 @@ class TraceWithLr(Rule):
     """velocity = momentum * velocity + lr * grad; param - velocity."""
 
     State: ClassVar = TraceWithLrState
+    in_strips: ClassVar[bool] = True
 
     lr: Scalar | Schedule
     momentum: Scalar
@@ -75,6 +76,7 @@ class CorrectedTraceWithLr(Rule):
     """
 
     State: ClassVar = CorrectedTraceWithLrState
+    in_strips: ClassVar[bool] = True
 
     lr: Scalar | Schedule
     momentum: Scalar

@@ -11,7 +11,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from torchwise.apply import Leaf, Parts, step_leaves
+from torchwise.apply import step_leaves
+from torchwise.leaf import Leaf, Parts
 from torchwise.numbers import joined
 from torchwise.optim.parameter import Parameter
 from torchwise.optim.skeleton import Skeleton

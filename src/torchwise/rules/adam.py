@@ -87,6 +87,7 @@ class Adam(Rule):
         "fused": None,
     }
     counts_in_torch: ClassVar[bool] = True
+    in_strips: ClassVar[bool] = True
 
     lr: Scalar | Schedule = 1e-3
     betas: tuple[Scalar, Scalar] = (0.9, 0.999)

@@ -70,6 +70,7 @@ class Adamax(Rule):
         "capturable": False,
     }
     counts_in_torch: ClassVar[bool] = True
+    in_strips: ClassVar[bool] = True
 
     lr: Scalar | Schedule = 2e-3
     betas: tuple[Scalar, Scalar] = (0.9, 0.999)

@@ -82,6 +82,7 @@ class NAdam(Rule):
         "decoupled_weight_decay": False,
     }
     counts_in_torch: ClassVar[bool] = True
+    in_strips: ClassVar[bool] = True
 
     lr: Scalar | Schedule = 2e-3
     betas: tuple[Scalar, Scalar] = (0.9, 0.999)

@@ -15,6 +15,7 @@ class ScaleByLearningRate(Rule):
     """param - lr / (1 + (step - 1) * lr_decay) * grad."""
 
     in_torch: ClassVar = ("lr", "lr_decay")
+    in_strips: ClassVar[bool] = True
     divides: ClassVar[bool] = True
 
     lr: Any  # a number or a schedule; in `numbers` it is a number

@@ -1,0 +1,134 @@
+"""Large parameters are stepped in strips on CPU: the same bits, in place, where it is faster."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import torchwise
+from distance import same_bits
+from rounds import FIRST, both_types, each
+from torchwise import strips
+
+STRIPPED = [case for case in FIRST if all(part.in_strips for part in case.transform.parts)]
+LARGE = strips.LEAST_BYTES // 4
+# A rest of one element, none at all, and what is too small.
+SHAPES = {"prime": (LARGE + 3,), "matrix": (512, LARGE // 512), "small": (5, 3)}
+
+
+def tree(seed, dtype, shapes=SHAPES):
+    random = np.random.default_rng(seed)
+    return {name: jnp.asarray(random.normal(size=shape), dtype) for name, shape in shapes.items()}
+
+
+def run(step, transform, dtype, steps=3):
+    params = tree(0, dtype)
+    state = transform.init(params)
+    for seed in range(1, steps + 1):
+        params, state = step(tree(seed, dtype), state, params)
+    return params, state
+
+
+def jitted(transform):
+    """A jit of its own: the same method would be the same program."""
+
+    def step(*args):
+        return transform.step(*args)
+
+    return jax.jit(step)
+
+
+def loops(transform, params, **options):
+    """How many loops the compiled step has, and the bytes of its temporaries."""
+    state = jax.eval_shape(transform.init, params)
+    compiled = jax.jit(
+        lambda params, state, grads: transform.step(grads, state, params), donate_argnums=(0, 1)
+    ).lower(params, state, params)
+    compiled = compiled.compile()
+    return compiled.as_text().count(" while("), compiled.memory_analysis().temp_size_in_bytes
+
+
+@pytest.fixture(autouse=True)
+def two_cores(monkeypatch):
+    monkeypatch.setattr(strips, "_cores", lambda: 2)
+
+
+def test_most_optimizers_have_strips():
+    names = {case.optimizer.stateful for case in STRIPPED}
+    assert names >= {"SGD", "Adagrad", "Adam", "AdamW", "Adamax", "NAdam", "RAdam"}
+
+
+@pytest.mark.parametrize("dtype", both_types())
+@pytest.mark.parametrize("case", each(STRIPPED, usual=STRIPPED))
+def test_strips_have_the_bits_of_whole_parameters(case, dtype, monkeypatch):
+    transform = case.transform
+    with jax.enable_x64(dtype == "float64"):
+        in_strips = run(jitted(transform), transform, dtype)
+        monkeypatch.setattr(strips, "fit", lambda *_: False)
+        whole = run(jitted(transform), transform, dtype)
+    assert jax.tree.all(jax.tree.map(same_bits, in_strips, whole))
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "complex64"])
+def test_strips_of_other_types(dtype, monkeypatch):
+    transform = torchwise.adamw(lr=1e-2, amsgrad=True)
+    in_strips = run(jitted(transform), transform, dtype)
+    monkeypatch.setattr(strips, "fit", lambda *_: False)
+    whole = run(jitted(transform), transform, dtype)
+    assert jax.tree.all(jax.tree.map(same_bits, in_strips, whole))
+
+
+def test_traced_hyperparameters(monkeypatch):
+    step = jax.jit(lambda lr, *args: torchwise.adamw(lr=lr, weight_decay=lr).step(*args))
+    plain = torchwise.adamw(lr=0.1, weight_decay=0.1)
+    traced = run(lambda *args: step(0.1, *args), plain, "float32")
+    monkeypatch.setattr(strips, "fit", lambda *_: False)
+    again = jax.jit(lambda lr, *args: torchwise.adamw(lr=lr, weight_decay=lr).step(*args))
+    assert jax.tree.all(
+        jax.tree.map(same_bits, traced, run(lambda *args: again(0.1, *args), plain, "float32"))
+    )
+
+
+@pytest.mark.parametrize("case", each(STRIPPED, usual=STRIPPED))
+def test_a_loop_for_each_large_parameter_and_no_copies(case):
+    params = [jnp.ones((512, 1024)), jnp.ones((1024, 512)), jnp.ones(7)]
+    count, temporaries = loops(case.transform, params)
+    assert count == 2
+    assert temporaries < 4 * strips.STRIP_BYTES * len(jax.tree.leaves(case.transform.init(params)))
+
+
+def test_what_would_keep_other_cores_waiting_is_not_cut():
+    transform = torchwise.sgd(lr=0.1, momentum=0.9)
+    assert loops(transform, [jnp.ones(LARGE)])[0] == 0
+    assert loops(transform, [jnp.ones(2 * LARGE), jnp.ones(LARGE)])[0] == 1
+    assert loops(transform, [jnp.ones(LARGE), jnp.ones(LARGE)])[0] == 2
+
+
+def test_no_strips_where_a_number_depends_on_others():
+    params = [jnp.ones(LARGE), jnp.ones(LARGE)]
+    assert (
+        loops(torchwise.chain(torchwise.clip_by_norm(1.0), torchwise.sgd(lr=0.1)), params)[0] == 0
+    )
+
+
+def test_no_strips_for_other_platforms():
+    params = [jax.ShapeDtypeStruct((LARGE,), jnp.float32)] * 2
+    transform = torchwise.adamw(lr=0.1)
+    traced = jax.jit(transform.step).trace(params, jax.eval_shape(transform.init, params), params)
+    assert "while" in traced.lower(lowering_platforms=("cpu",)).as_text()
+    for platform in ("cuda", "tpu"):
+        assert "while" not in traced.lower(lowering_platforms=(platform,)).as_text()
+
+
+def test_derivatives_and_batches(monkeypatch):
+    """Through the form without a loop, and with one for a batch of parameters."""
+    transform, params = torchwise.sgd(lr=0.5, momentum=0.9), [jnp.ones(LARGE), jnp.ones(LARGE)]
+
+    @jax.jit
+    def change(scale, params):
+        grads = [scale * param for param in params]
+        return transform.step(grads, transform.init(params), params)[0][0].sum() / LARGE
+
+    np.testing.assert_allclose(jax.grad(change)(1.0, params), -0.5, rtol=1e-6)
+    batch = [jnp.stack([param, 2 * param]) for param in params]
+    np.testing.assert_array_equal(jax.vmap(lambda one: change(1.0, one))(batch), [0.5, 1.0])
