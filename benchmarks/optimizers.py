@@ -2,13 +2,15 @@
 
 from typing import Any, NamedTuple
 
+import torchwise
+
 
 class Case(NamedTuple):
     """An optimizer with its hyperparameters, under torch's names.
 
     Attributes:
         name: in tables.
-        algorithm: "sgd", "adagrad" or "rmsprop".
+        algorithm: the name of the function in `torchwise`.
         hyperparameters: those that are not torch's defaults.
         states: how many arrays of the parameters' size the state has.
     """
@@ -17,6 +19,12 @@ class Case(NamedTuple):
     algorithm: str
     hyperparameters: dict[str, Any]
     states: int
+
+    @property
+    def class_name(self) -> str:
+        """Return the name of the class, in torch and in `torchwise.optim`."""
+        rule = getattr(torchwise, self.algorithm)(**self.hyperparameters).rule
+        return rule.name
 
     def bytes_moved(self, elements: int, itemsize: int = 4) -> int:
         """Return the least traffic with memory of one step.
@@ -41,4 +49,15 @@ CASES = [
     Case("rmsprop", "rmsprop", _LR, 1),
     Case("rmsprop decay", "rmsprop", {**_LR, **_DECAY}, 1),
     Case("rmsprop centered momentum", "rmsprop", {**_MOMENTUM, "centered": True}, 3),
+    Case("adam", "adam", _LR, 2),
+    Case("adamw", "adamw", {**_LR, "weight_decay": 1e-2}, 2),
+    Case("adamw amsgrad", "adamw", {**_LR, "weight_decay": 1e-2, "amsgrad": True}, 3),
+    Case("adamax", "adamax", _LR, 2),
+    Case("nadam", "nadam", _LR, 2),
+    Case("radam", "radam", _LR, 2),
+    Case("adadelta", "adadelta", _LR, 2),
+    Case("asgd", "asgd", _LR, 1),
+    Case("rprop", "rprop", _LR, 2),
+    Case("adafactor", "adafactor", _LR, 0),
 ]
+# Not Muon, which takes matrices alone, nor LBFGS, whose step has no fixed cost.

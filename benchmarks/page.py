@@ -18,8 +18,7 @@ _OURS = {
     "torchwise update": "functional, update",
     "torchwise.optim": "stateful",
 }
-_SIBLINGS = "--xla_backend_extra_options=xla_cpu_use_multi_output_fusion=true"
-_HEAD = f"""# Performance
+_HEAD = """# Performance
 
 <!-- Written by benchmarks/page.py. Edit that file, and measure again. -->
 
@@ -31,8 +30,6 @@ optax is the chain that comes closest. How it is measured in detail is in `bench
 
 ```sh
 python benchmarks/step.py --out benchmarks/results
-XLA_FLAGS={_SIBLINGS} \\
-  python benchmarks/step.py --name step-siblings --out benchmarks/results
 python benchmarks/scaling.py --out benchmarks/results
 python benchmarks/page.py
 ```
@@ -46,8 +43,9 @@ In the rows "train", forward and backward take most of the time: where optax is 
 and torch is not, it is the model's code that differs. A step of many small arrays is the runtime's
 work, a microsecond or more for every array that goes in and comes out, whoever updates it.
 
-On CPU, XLA gives a kernel one output, so parameters and state take two passes (see
-[Design](design.md)). The flag above, which you may set for your own runs, lets it make both in one.
+On CPU, XLA gives a kernel one output, so parameters and state take two passes over memory. `step`
+makes both passes strip by strip where a model has several large parameters (see
+[Design](design.md)); `update` cannot, since optax adds its result to the parameters later.
 """
 _NOTHING = """
 Nothing has been measured for this version yet.
@@ -91,8 +89,7 @@ def _read(file: Path) -> Result:
 def _section(result: Result, picture: str) -> Iterator[str]:
     environment, rows = result["environment"], result["rows"]
     flags = " ".join(value for value in environment["flags"].values() if value)
-    extra = ", with several outputs a kernel" if flags == _SIBLINGS else ""
-    yield f"## {environment['device']}, {environment['date'][:10]}{extra}\n"
+    yield f"## {environment['device']}, {environment['date'][:10]}\n"
     yield from _machine(environment, flags)
     yield "### At a glance\n"
     yield "How many times as long as torchwise the others take: the least of all optimizers, and"

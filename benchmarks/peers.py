@@ -24,6 +24,7 @@ _TORCH = {
     "torch foreach": {"foreach": True},
     "torch fused": {"fused": True},
 }
+_FUSED_IN_TORCH = ("sgd", "adagrad", "adam", "adamw")
 
 
 class Stepper(NamedTuple):
@@ -67,12 +68,7 @@ def prepare(case: Case, shapes: Sequence[Shape]) -> dict[str, Stepper]:
 
 def torchwise_chains(case: Case) -> dict[str, Pure]:
     """Return our chain for a case, used in two ways."""
-    functions = {
-        "sgd": torchwise.sgd,
-        "adagrad": torchwise.adagrad,
-        "rmsprop": torchwise.rmsprop,
-    }
-    ours = functions[case.algorithm](**case.hyperparameters)
+    ours = getattr(torchwise, case.algorithm)(**case.hyperparameters)
     return {FUNCTIONAL: Pure(ours.init, ours.step), UPDATE: _updating(ours)}
 
 
@@ -84,19 +80,29 @@ def _updating(transform: optax.GradientTransformation) -> Pure:
     return Pure(transform.init, step)
 
 
+# What optax has under the same names as torch, but for the rate, with the defaults of torch.
+_OPTAX: dict[str, Callable[..., Any]] = {
+    "sgd": optax.sgd,
+    "adagrad": functools.partial(optax.adagrad, initial_accumulator_value=0.0, eps=1e-10),
+    "rmsprop": functools.partial(optax.rmsprop, decay=0.99, eps=1e-8, eps_in_sqrt=False),
+    "adam": optax.adam,
+    "adamw": optax.adamw,
+    "adamax": optax.adamax,
+    "nadam": optax.nadam,
+    "radam": optax.radam,
+    "adadelta": functools.partial(optax.adadelta, rho=0.9, eps=1e-6),
+    "rprop": optax.rprop,
+}
+
+
 def optax_chains(case: Case) -> dict[str, Pure]:
-    """Return optax's chain for a case; it has none with dampening."""
+    """Return optax's chain for a case; none with dampening, AMSGrad or averages of ASGD's kind."""
     values = dict(case.hyperparameters)
-    if "dampening" in values:
+    if case.algorithm not in _OPTAX or {"dampening", "amsgrad"} & {*values}:
         return {}
-    decay = values.pop("weight_decay", None)
-    rate = values.pop("lr")
-    if case.algorithm == "sgd":
-        rule = optax.sgd(rate, values.pop("momentum", None), **values)
-    elif case.algorithm == "adagrad":
-        rule = optax.adagrad(rate, initial_accumulator_value=0.0, eps=1e-10)
-    else:
-        rule = optax.rmsprop(rate, decay=0.99, eps=1e-8, eps_in_sqrt=False, **values)
+    decoupled = case.algorithm == "adamw"
+    decay = None if decoupled else values.pop("weight_decay", None)
+    rule = _OPTAX[case.algorithm](values.pop("lr"), **values)
     whole = rule if decay is None else optax.chain(optax.add_decayed_weights(decay), rule)
     return {OPTAX: _updating(whole)}
 
@@ -147,16 +153,15 @@ def first_call(step: Callable[[], object]) -> float:
 
 def stateful_optimizer(case: Case, params: Any) -> optim.Optimizer:
     """Return our stateful optimizer for a case."""
-    classes = {"sgd": optim.SGD, "adagrad": optim.Adagrad, "rmsprop": optim.RMSprop}
-    return classes[case.algorithm](params, **case.hyperparameters)
+    return getattr(optim, case.class_name)(params, **case.hyperparameters)
 
 
 def torch_implementations(case: Case) -> list[str]:
     """Return the names of torch's implementations of a case, where it is installed."""
     if not _has_torch():
         return []
-    # torch has no fused RMSprop.
-    return [name for name in _TORCH if (case.algorithm, name) != ("rmsprop", "torch fused")]
+    fused = case.algorithm in _FUSED_IN_TORCH
+    return [name for name in _TORCH if fused or name != "torch fused"]
 
 
 def _has_torch() -> bool:
@@ -187,8 +192,7 @@ def torch_optimizer(case: Case, name: str, params: Any) -> Any:
     """Return torch's optimizer for a case, in one of its implementations."""
     from torch import optim
 
-    classes = {"sgd": optim.SGD, "adagrad": optim.Adagrad, "rmsprop": optim.RMSprop}
-    return classes[case.algorithm](params, **case.hyperparameters, **_TORCH[name])
+    return getattr(optim, case.class_name)(params, **case.hyperparameters, **_TORCH[name])
 
 
 def wait_for_torch() -> None:

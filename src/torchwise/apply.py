@@ -4,13 +4,8 @@ Two things leave a step: new states and new parameters. XLA fuses both into one 
 on GPU and TPU. On CPU a fusion has one output, and what both need (the decayed gradient) would
 become a temporary as large as the parameter. There the moves are computed in a second pass, from
 new states behind a fence that keeps XLA from merging the two; for large parameters strip by strip.
-
-With `XLA_FLAGS=--xla_backend_extra_options=xla_cpu_use_multi_output_fusion=true` a fusion has
-several outputs on CPU, too, if they are siblings: computed from the same inputs and not one from
-the other. Then the second pass starts from the old states.
 """
 
-import os
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -142,13 +137,9 @@ def _update(leaf: Leaf) -> tuple[jax.Array, tuple[Any, ...]]:
 
 def _two_passes(leaf: Leaf) -> tuple[tuple[Any, ...], Leaf]:
     """Return the new states, and the leaf from which the second pass starts."""
-    first = _pinned(leaf)
-    states = accumulate(first)
-    siblings = _fuses_several_outputs_on_cpu()
-    second = leaf if siblings else leaf._replace(states=states)
-    grad, param, held = fence((second.grad, second.param, second.states))
-    second = _pinned(leaf._replace(grad=grad, param=param, states=held))
-    return states, second._replace(states=accumulate(second)) if siblings else second
+    states = accumulate(_pinned(leaf))
+    grad, param, held = fence((leaf.grad, leaf.param, states))
+    return states, _pinned(leaf._replace(grad=grad, param=param, states=held))
 
 
 def _pinned(leaf: Leaf) -> Leaf:
@@ -159,8 +150,3 @@ def _pinned(leaf: Leaf) -> Leaf:
     """
     param = pinned(leaf.param)
     return leaf._replace(grad=pinned(leaf.grad, leaf.param), param=param)
-
-
-def _fuses_several_outputs_on_cpu() -> bool:
-    """Whether the user has switched on XLA's fusion of several outputs for CPU."""
-    return "xla_cpu_use_multi_output_fusion=true" in os.environ.get("XLA_FLAGS", "")

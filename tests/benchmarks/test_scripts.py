@@ -23,6 +23,7 @@ OPTIMIZERS = {
     "sgd dampening decay": {"optax"},
     "adagrad decay": set(),
     "rmsprop centered momentum": {"torch fused"},
+    "adamw amsgrad": {"optax"},
 }
 ENVIRONMENT = {
     "date",
