@@ -25,17 +25,19 @@ def _structure(fields: "Fields") -> dict[str, Any]:
     """Return the fields that are structure; decided once, by the values given at first."""
     found = vars(fields).get("_structure")
     if found is None:
+        values = vars(fields)
         found = {
-            field.name: getattr(fields, field.name)
-            for field in fields_of(type(fields))
-            if field.metadata.get("static", False)
-            or _is_structure(getattr(fields, field.name), _TERM in field.metadata)
+            name: values[name]
+            for name, is_static, is_term in _declared(type(fields))
+            if is_static or _is_structure(values[name], is_term)
         }
-        vars(fields)["_structure"] = found
+        values["_structure"] = found
     return found
 
 
 def _is_structure(value: Any, is_term: bool) -> bool:
+    if type(value) is float:  # most are, and a stateful step asks for all of them
+        return is_term and value == 0
     if isinstance(value, bool | str) or value is None:
         return True
     if is_term and not is_array(value) and isinstance(value, int | float):
@@ -70,6 +72,15 @@ def _unflatten(cls: type["Fields"], structure: Any, children: Sequence[Any]) -> 
 def fields_of(cls: type["Fields"]) -> tuple[Any, ...]:
     """Return the fields of a class, looked up once: a stateful step asks for them."""
     return dataclasses.fields(cast(Any, cls))
+
+
+@functools.cache
+def _declared(cls: type["Fields"]) -> tuple[tuple[str, bool, bool], ...]:
+    """Return the name of each field, whether it is static, and whether it is a term."""
+    return tuple(
+        (field.name, bool(field.metadata.get("static")), _TERM in field.metadata)
+        for field in fields_of(cls)
+    )
 
 
 @functools.cache
