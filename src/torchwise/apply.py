@@ -22,6 +22,7 @@ from torchwise.fields import fields_of
 from torchwise.numbers import double, is_array
 from torchwise.rounding import evaluated, full_like, pinned
 from torchwise.rule import Block, Rule, Transform
+from torchwise.sparse import by_rows, without_rows
 
 Parts = tuple[Transform, ...]
 
@@ -30,7 +31,7 @@ class Leaf(NamedTuple):
     """One parameter with all that its step needs: one state and one `numbers` per part."""
 
     parts: Parts
-    grad: jax.Array
+    grad: Any  # an array, or `sparse.Rows`
     param: jax.Array
     states: tuple[Any, ...]
     numbers: tuple[Any, ...]
@@ -79,12 +80,12 @@ def _at(part: Transform, step: Any) -> Transform:
 
 def step_leaves(leaves: Sequence[Leaf]) -> list[tuple[jax.Array, tuple[Any, ...]]]:
     """Return the new parameter and the new states of each leaf."""
-    return _for_each(_step, leaves)
+    return _for_each(by_rows(_step), leaves)
 
 
 def update_leaves(leaves: Sequence[Leaf]) -> list[tuple[jax.Array, tuple[Any, ...]]]:
     """Return the increment and the new states of each leaf; of mere blocks, what they pass on."""
-    return _for_each(_update, leaves)
+    return _for_each(without_rows(_update), leaves)
 
 
 def _for_each(function: Callable[..., Any], leaves: Sequence[Leaf]) -> list[Any]:

@@ -1,6 +1,6 @@
 """L2 weight decay, added to the gradient."""
 
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import jax
 
@@ -16,6 +16,12 @@ class AddDecayedWeights(Block):
     in_torch: ClassVar = ("weight_decay",)
 
     weight_decay: Scalar
+
+    def for_gradient(self, sparse: bool) -> Self:
+        if sparse:
+            message = "weight_decay option is not compatible with sparse gradients"
+            raise RuntimeError(message)
+        return self
 
     def numbers(self, step: None) -> Scalar:
         return self.weight_decay

@@ -1,6 +1,6 @@
 """Ascend instead of descend."""
 
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import jax
 
@@ -14,6 +14,9 @@ class Maximize(Block):
 
     in_torch: ClassVar = ("maximize",)
     maximize: ClassVar[bool] = True
+
+    def for_gradient(self, sparse: bool) -> Self:
+        return self
 
     def direction(self, grad: jax.Array, state: Any, param: jax.Array, n: Any) -> jax.Array:
         return neg(grad)

@@ -1,6 +1,6 @@
 """A constant factor."""
 
-from typing import Any
+from typing import Any, Self
 
 import jax
 
@@ -14,6 +14,9 @@ class Scale(Block):
     """factor * grad."""
 
     factor: Scalar
+
+    def for_gradient(self, sparse: bool) -> Self:
+        return self
 
     def numbers(self, step: None) -> Scalar:
         return self.factor
