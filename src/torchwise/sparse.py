@@ -6,12 +6,12 @@ whose rows are named. Inside it is `Rows`.
 """
 
 import math
+import sys
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
-from jax.experimental.sparse import BCOO
 
 from torchwise.rounding import full_like
 
@@ -33,10 +33,12 @@ class Rows(NamedTuple):
 
 def is_sparse(grad: Any) -> bool:
     """Whether a gradient is sparse; such a one is a pytree, but a leaf of a tree of gradients."""
-    return isinstance(grad, BCOO)
+    # Whoever has a BCOO has imported the module, which takes a quarter of JAX's own time.
+    module = sys.modules.get("jax.experimental.sparse")
+    return module is not None and isinstance(grad, module.BCOO)
 
 
-def layout_problem(grad: BCOO) -> str | None:
+def layout_problem(grad: Any) -> str | None:
     """Return what keeps a sparse gradient from being used, or None."""
     if grad.n_batch or not grad.n_sparse:
         return (
@@ -58,7 +60,7 @@ def as_gradient(grad: Any, dtype: Any) -> Any:
 def zeros(grad: Any) -> Any:
     """Return a gradient of zeros like another; a sparse one has no entries."""
     if is_sparse(grad):
-        return BCOO((grad.data[:0], grad.indices[:0]), shape=grad.shape)
+        return type(grad)((grad.data[:0], grad.indices[:0]), shape=grad.shape)
     return jnp.zeros_like(grad)
 
 
