@@ -144,8 +144,9 @@ def _step_rows(step: Callable[[Any], tuple[jax.Array, Any]], leaf: Any) -> tuple
     def put(array: jax.Array, new: jax.Array) -> jax.Array:
         if array.shape != shape:
             return new
-        options = {"indices_are_sorted": True, "unique_indices": True}
-        return _table(array, axes).at[rows].set(new, mode="drop", **options).reshape(shape)
+        named = _table(array, axes).at[rows]
+        filled = named.set(new, mode="drop", indices_are_sorted=True, unique_indices=True)
+        return filled.reshape(shape)
 
     states = jax.tree.map(taken, leaf.states)
     new, held = step(leaf._replace(grad=values, param=taken(leaf.param), states=states))

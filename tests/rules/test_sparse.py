@@ -41,8 +41,10 @@ SPARSE = [
 ADAM = SPARSE[0]
 
 
-def named(chosen):
-    return [pytest.param(case, id=case.name) for case in chosen]
+def named(chosen, daily=(ADAM,)):
+    """Cases as parameters of a test; those that are not daily are slow."""
+    marks = {False: pytest.mark.slow, True: ()}
+    return [pytest.param(case, id=case.name, marks=marks[case in daily]) for case in chosen]
 
 
 @pytest.fixture(params=both_types())
@@ -86,7 +88,7 @@ def both(case, rng, dtype, make=FunctionalRun):
     return ours, TorchRun(case.optimizer.theirs, params, **case.hyperparameters)
 
 
-@pytest.mark.parametrize("case", named(SPARSE))
+@pytest.mark.parametrize("case", named(SPARSE, SPARSE))
 def test_equal_to_the_bit_for_100_steps(case, dtype):
     rng = np.random.default_rng(1)
     ours, theirs = both(case, rng, dtype)
@@ -176,8 +178,9 @@ def test_only_the_rows_that_are_named_change(case):
     transform = case.transform
     state = transform.init(table)
     first = BCOO((jnp.ones((50, 3)), np.arange(50)[:, None]), shape=(50, 3))
-    table, state = transform.step(first, state, table)
-    new, after = jax.jit(lambda p, s: transform.step(grad, s, p))(table, state)
+    step = jax.jit(lambda params, state, grads: transform.step(grads, state, params))
+    table, state = step(table, state, first)
+    new, after = step(table, state, grad)
     touched = np.isin(np.arange(50), [3, 7, 48])
     arrays = zip(jax.tree.leaves((table, state.states)), jax.tree.leaves((new, after.states)))
     for old, now in arrays:
@@ -185,7 +188,7 @@ def test_only_the_rows_that_are_named_change(case):
         assert np.all(np.asarray(old != now)[touched])
     dense = np.asarray(grad.todense())
     again = BCOO((dense[touched], np.flatnonzero(touched)[:, None]), shape=(50, 3))
-    assert same_bits(new, transform.step(again, state, table)[0])
+    assert same_bits(new, step(table, state, again)[0])
 
 
 def stepping(transform):
@@ -251,9 +254,9 @@ def test_dense_and_sparse_gradients_in_one_tree_with_a_block_in_front():
     params = {"table": jnp.ones((5, 3)), "bias": jnp.ones(3)}
     table = Entries(np.array([[1], [1]]), np.full((2, 3), 4.0, np.float32), (5, 3)).ours
     grads = {"table": table, "bias": jnp.ones(3)}
-    sparse, _ = transform.step(grads, transform.init(params), params)
-    dense = {**grads, "table": table.todense()}
-    whole, _ = transform.step(dense, transform.init(params), params)
+    step = jax.jit(lambda grads: transform.step(grads, transform.init(params), params))
+    sparse, _ = step(grads)
+    whole, _ = step({**grads, "table": table.todense()})
     assert same_bits(sparse["bias"], whole["bias"])
     assert ulps_apart(sparse["table"], whole["table"]) <= 1
 

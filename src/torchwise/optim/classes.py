@@ -132,7 +132,7 @@ class SparseAdam(Optimizer):
     >>> import jax.numpy as jnp
     >>> from jax.experimental.sparse import BCOO
     >>> from torchwise import optim
-    >>> optimizer = optim.SparseAdam([jnp.ones((3, 2))], lr=0.5)
+    >>> optimizer = optim.SparseAdam([jnp.ones((3, 2))], lr=0.5, betas=(0.5, 0.75))
     >>> (table,) = optimizer.param_groups[0]["params"]
     >>> table.grad = BCOO((jnp.ones((1, 2)), jnp.array([[1]])), shape=(3, 2))
     >>> optimizer.step()

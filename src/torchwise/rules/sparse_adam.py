@@ -56,7 +56,7 @@ class SparseAdam(Rule):
         >>> from jax.experimental.sparse import BCOO
         >>> table = jnp.ones((3, 2))
         >>> grad = BCOO((jnp.ones((1, 2)), jnp.array([[1]])), shape=(3, 2))
-        >>> transform = torchwise.sparse_adam(lr=0.5)
+        >>> transform = torchwise.sparse_adam(lr=0.5, betas=(0.5, 0.75))
         >>> transform.step(grad, transform.init(table), table)[0]
         Array([[1. , 1. ],
                [0.5, 0.5],
