@@ -50,6 +50,11 @@ def layout_problem(grad: Any) -> str | None:
     return None
 
 
+def as_rows(grad: Any) -> Any:
+    """Return a sparse gradient as `Rows`, and any other as it is."""
+    return Rows(grad.indices, grad.data) if is_sparse(grad) else grad
+
+
 def as_gradient(grad: Any, dtype: Any) -> Any:
     """Return a gradient as an array or as `Rows`, of the parameter's type."""
     if is_sparse(grad):

@@ -63,7 +63,9 @@ def test_groups_and_missing_gradients(runs):
     assert len({entry["step"] for entry in ours.state_dict()["state"].values()}) > 1
 
 
-@pytest.mark.parametrize("way", ["stateful", "pure", "file"])
+@pytest.mark.parametrize(
+    "way", ["stateful", *(pytest.param(way, marks=pytest.mark.slow) for way in ("pure", "file"))]
+)
 def test_a_run_there_and_back(runs, way, tmp_path):
     """50 steps in torch, 50 here, 50 in torch: as 150 in torch."""
     ours, theirs, tensors = runs

@@ -21,7 +21,7 @@ from torchwise.optim.skeleton import Skeleton, skeleton_of
 from torchwise.optim.state import ParameterState, State
 from torchwise.optim.transaction import execute, settled
 from torchwise.rule import Rule
-from torchwise.sparse import as_gradient, zeros
+from torchwise.sparse import as_rows, zeros
 from torchwise.state_dict.entry import initial_entry
 
 # Of every optimizer that takes the gradients of `train_step`, in its documentation.
@@ -400,7 +400,7 @@ class Optimizer(Hooked):
         """Update the parameters that have gradients, in one compiled program."""
         with settled():
             job = self._job(gradients)
-            grads = [as_gradient(gradients[one], one.dtype) for one in job.parameters]
+            grads = [as_rows(gradients[parameter]) for parameter in job.parameters]
             job.call = lambda params, states: (
                 None,
                 *engine.update(job.plan, params, states, grads, job.numbers),
