@@ -545,6 +545,33 @@ MUON = Optimizer(
 
 WITH_SUMS = {"adafactor": ADAFACTOR, "muon": MUON}
 
+# This takes sparse gradients alone.
+SPARSE_ADAM = Optimizer(
+    ours=torchwise.sparse_adam,
+    stateful="SparseAdam",
+    theirs=torch.optim.SparseAdam,
+    state_keys=("exp_avg", "exp_avg_sq"),
+    counts=True,
+    grid={},
+    full=(),
+    random=st.just({}),
+    bad=(
+        *BAD_RATE,
+        *BAD_EPS,
+        {"lr": 0.0},
+        {"eps": 0.0},
+        {"betas": (-0.1, 0.9)},
+        {"betas": (1.0, 0.0)},
+        {"betas": (0.9, float("nan"))},
+        {"betas": (1.0, 0.9), "eps": -1.0},
+        {"eps": 0.0, "lr": 0.0},
+    ),
+    odd=({"betas": (0, 0)}, {"betas": [0.5, 0.5]}, {"eps": 2.0}),
+    roots=True,
+)
+
+SPARSE = {"sparse_adam": SPARSE_ADAM}
+
 
 def _case(name: str, optimizer: Optimizer, chosen: dict[str, Any]) -> Case:
     label = " ".join(f"{key}={value}" for key, value in chosen.items() if value)

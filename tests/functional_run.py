@@ -46,7 +46,7 @@ class FunctionalRun:
         self._step = stepping(transform) if step is None else step
 
     def step(self, grads):
-        grads = [None if grad is None else jnp.asarray(grad) for grad in grads]
+        grads = [jnp.asarray(grad) if isinstance(grad, np.ndarray) else grad for grad in grads]
         self.params, self.state = self._step(self.params, self.state, grads)
 
     def states(self, key):

@@ -20,6 +20,7 @@ LAYERS = [
         "doubles",
         "fence",
         "rule",
+        "sparse",
         "trees",
         "placement",
         "leaf",

@@ -33,7 +33,7 @@ class TorchRun:
 
     def step(self, grads: list[np.ndarray | None]) -> None:
         for tensor, grad in zip(self.tensors, grads):
-            tensor.grad = None if grad is None else to_torch(grad)
+            tensor.grad = to_torch(grad) if isinstance(grad, np.ndarray | np.generic) else grad
         self.optimizer.step()
 
     @property
@@ -44,6 +44,31 @@ class TorchRun:
         """The state under a key, parameter by parameter; None where torch has none."""
         found = [self.optimizer.state.get(tensor, {}).get(key) for tensor in self.tensors]
         return [None if value is None else to_numpy(value) for value in found]
+
+
+@contextlib.contextmanager
+def coalescing_in_order():
+    """Let torch add up the values of a row in the order of the entries.
+
+    Its own sort of the indices is not stable, and its order depends on the processor.
+    """
+    original = torch.Tensor.coalesce
+    torch.Tensor.coalesce = coalesced_in_order
+    try:
+        yield
+    finally:
+        torch.Tensor.coalesce = original
+
+
+def coalesced_in_order(tensor: torch.Tensor) -> torch.Tensor:
+    """A sparse tensor with the same sums, each added up in the order of the entries."""
+    rows: dict[tuple[int, ...], torch.Tensor] = {}
+    for index, value in zip(tensor._indices().T.tolist(), tensor._values()):
+        rows[tuple(index)] = rows[tuple(index)] + value if tuple(index) in rows else value
+    ordered = sorted(rows)
+    values = torch.stack([rows[row] for row in ordered]) if rows else tensor._values()
+    indices = torch.tensor(ordered).T if rows else tensor._indices()
+    return torch.sparse_coo_tensor(indices, values, tensor.shape, is_coalesced=True)
 
 
 @contextlib.contextmanager

@@ -25,6 +25,7 @@ from torchwise.rules.rmsprop import rmsprop
 from torchwise.rules.rprop import rprop
 from torchwise.rules.scale_by_learning_rate import scale_by_learning_rate
 from torchwise.rules.sgd import sgd
+from torchwise.rules.sparse_adam import sparse_adam
 from torchwise.state_dict.layout import Layout
 from torchwise.state_dict.models import params_from_state_dict, params_to_state_dict
 from torchwise.state_dict.optimizers import from_state_dict, to_state_dict
@@ -65,6 +66,7 @@ __all__ = [
     "scale_by_adagrad",
     "scale_by_learning_rate",
     "sgd",
+    "sparse_adam",
     "to_optax_state",
     "to_state_dict",
     "trace",

@@ -20,6 +20,7 @@ from torchwise.leaf import Leaf, Parts, accumulate, conclude, direct, with_numbe
 from torchwise.numbers import double, is_array
 from torchwise.rounding import evaluated, full_like, pinned
 from torchwise.rule import Rule, Transform
+from torchwise.sparse import by_rows, without_rows
 
 
 def numbers_at(parts: Parts, step: Any) -> tuple[Any, ...]:
@@ -66,12 +67,12 @@ def _at(part: Transform, step: Any) -> Transform:
 def step_leaves(leaves: Sequence[Leaf]) -> list[tuple[jax.Array, tuple[Any, ...]]]:
     """Return the new parameter and the new states of each leaf."""
     size = sum(leaf.param.size for leaf in leaves)
-    return _for_each(_step, leaves, lambda leaf: strips.fit(leaf, size))
+    return _for_each(by_rows(_step), leaves, lambda leaf: strips.fit(leaf, size))
 
 
 def update_leaves(leaves: Sequence[Leaf]) -> list[tuple[jax.Array, tuple[Any, ...]]]:
     """Return the increment and the new states of each leaf; of mere blocks, what they pass on."""
-    return _for_each(_update, leaves, lambda leaf: False)
+    return _for_each(without_rows(_update), leaves, lambda leaf: False)
 
 
 def _for_each(
@@ -97,7 +98,7 @@ def _for_each(
         if key not in shared:
             call = _bound(function, treedef, constants)
             if cut:
-                call = _on_cpu(_bound(strips.step, treedef, constants), call)
+                call = _on_cpu(_bound(by_rows(strips.step), treedef, constants), call)
             shared[key] = jax.jit(call)
         results.append(shared[key](arrays))
     return results

@@ -4,6 +4,7 @@ Python rounds after every operation; XLA contracts products and sums, and rewrit
 """
 
 import functools
+import math
 from collections.abc import Callable
 from typing import Any, ParamSpec, TypeVar
 
@@ -24,6 +25,13 @@ def power(base: Any, exponent: Any) -> Any:
         return base**exponent
     wide = (jnp.asarray(double(value), jnp.float64) for value in (base, exponent))
     return pinned(lax.pow(*map(_hidden, wide)))
+
+
+def root(x: Any) -> Any:
+    """`math.sqrt(x)`, which is not always `x**0.5`."""
+    if not isinstance(x, jax.Array):
+        return math.sqrt(x)
+    return pinned(lax.sqrt(x))
 
 
 def product(*factors: Any) -> Any:

@@ -25,13 +25,12 @@ def _structure(fields: "Fields") -> dict[str, Any]:
     """Return the fields that are structure; decided once, by the values given at first."""
     found = vars(fields).get("_structure")
     if found is None:
-        values = vars(fields)
         found = {
-            name: values[name]
+            name: getattr(fields, name)
             for name, is_static, is_term in _declared(type(fields))
-            if is_static or _is_structure(values[name], is_term)
+            if is_static or _is_structure(getattr(fields, name), is_term)
         }
-        values["_structure"] = found
+        vars(fields)["_structure"] = found
     return found
 
 

@@ -8,6 +8,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from torchwise.sparse import is_sparse
+
 
 def accumulate_gradients(
     value_and_grad: Callable[..., Any],
@@ -31,6 +33,7 @@ def accumulate_gradients(
         A function of the arguments of `value_and_grad`; `rest` is the same for every micro batch.
 
     Raises:
+        TypeError: by the returned function, if a gradient is sparse.
         ValueError: for a number of micro batches below 1 or an unknown reduction; by the returned
             function, naming every array whose leading axis cannot be cut.
 
@@ -56,6 +59,11 @@ def accumulate_gradients(
 
         first = jax.tree.map(lambda leaf: leaf[0], micro_batches)
         shapes = jax.eval_shape(lambda part: value_and_grad(params, part, *rest), first)
+        if any(map(is_sparse, jax.tree.leaves(shapes, is_leaf=is_sparse))):
+            raise TypeError(
+                "accumulate_gradients() adds up arrays, but a gradient is sparse: concatenate the "
+                "data and the indices of the micro batches"
+            )
         start = jax.tree.map(_nothing, shapes)
         sums, _ = lax.scan(add, start, micro_batches)
         return sums if reduction == "sum" else jax.tree.map(lambda leaf: leaf / count, sums)

@@ -14,7 +14,7 @@ class Leaf(NamedTuple):
     """One parameter with all that its step needs: one state and one `numbers` per part."""
 
     parts: Parts
-    grad: jax.Array
+    grad: Any  # an array, or `sparse.Rows`
     param: jax.Array
     states: tuple[Any, ...]
     numbers: tuple[Any, ...]

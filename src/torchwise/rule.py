@@ -54,6 +54,20 @@ class Transform(Fields):
                 `counts`.
         """
 
+    def for_gradient(self, sparse: bool) -> "Transform":
+        """Return what takes the place of this transform for such a gradient; itself, as a rule.
+
+        For a sparse gradient that is called with the rows that the gradient names: of the gradient,
+        of the parameter, and of the states of its shape. By default nothing takes them.
+
+        Raises:
+            RuntimeError: if the transform does not take such gradients.
+        """
+        if sparse:
+            name = getattr(self, "name", "") or type(self).__name__
+            raise RuntimeError(f"{name} does not support sparse gradients")
+        return self
+
     def numbers_of(self, state: Any, param: jax.Array, n: Any) -> Any:
         """Return the numbers for one parameter: those that depend on its old state are added.
 
@@ -93,6 +107,7 @@ class Rule(Transform):
         group_keys: the keys of torch's parameter groups, in torch's order; fields of the rule.
         added_later: the values that torch gives to keys that dicts of older versions lack.
         counts_in_torch: whether torch keeps a step for each parameter.
+        integer_step: whether that is a Python integer, and no array.
         starts_with_state: whether torch makes a state before the first gradient.
         fixed: the values of keys that are no arguments.
         state_by_shape: whether it depends on a parameter's shape which states it has.
@@ -117,6 +132,7 @@ class Rule(Transform):
     group_keys: ClassVar[Sequence[str]] = ()
     added_later: ClassVar[Mapping[str, Any]] = MappingProxyType({})
     counts_in_torch: ClassVar[bool] = False
+    integer_step: ClassVar[bool] = False
     starts_with_state: ClassVar[bool] = False
     fixed: ClassVar[Mapping[str, Any]] = MappingProxyType({})
     state_by_shape: ClassVar[bool] = False

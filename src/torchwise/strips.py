@@ -15,6 +15,7 @@ import jax
 from jax import lax
 
 from torchwise.leaf import Leaf, accumulate, conclude, with_numbers
+from torchwise.sparse import Rows
 
 # Measured on CPU with SGD, Adagrad and AdamW: strips of half and of twice this size are slower.
 STRIP_BYTES = 2**16
@@ -34,7 +35,8 @@ def fit(leaf: Leaf, size_of_all: int) -> bool:
     """
     param = leaf.param
     return (
-        param.nbytes >= LEAST_BYTES
+        not isinstance(leaf.grad, Rows)
+        and param.nbytes >= LEAST_BYTES
         and param.size * _cores() <= size_of_all
         and all(part.in_strips for part in leaf.parts)
         and all(state.shape in ((), param.shape) for state in jax.tree.leaves(leaf.states))

@@ -15,6 +15,7 @@ from torchwise.leaf import Leaf, Parts
 from torchwise.placement import placed_like
 from torchwise.rounding import full_like
 from torchwise.rule import Block, Rule, Transform
+from torchwise.sparse import as_gradient
 
 P = ParamSpec("P")
 
@@ -105,12 +106,14 @@ class Chain(optax.GradientTransformationExtraArgs):
         `optax.MaskedNode`, leaves its parameter and its state as they are.
 
         Args:
-            grads: a tree like `params`.
+            grads: a tree like `params`; a `jax.experimental.sparse.BCOO` in the place of an array
+                is a sparse gradient.
             state: what `init` returned, or the last `step` or `update`.
             params: a tree of float or complex arrays.
 
         Raises:
             TypeError: if the chain has no rule that moves parameters.
+            RuntimeError: for sparse gradients, if the optimizer does not take them.
             ValueError: naming every leaf whose gradient or state does not fit.
         """
         if self.rule is None:
@@ -285,7 +288,7 @@ def _gather(call: str, definition: Definition, grads: Any, state: Any, params: A
         if grad is not None:
             param = arrays[index]
             n = numbers_at(parts, counted[index]) if shared is None else shared
-            leaf = Leaf(parts, jnp.asarray(grad).astype(param.dtype), param, states[index], n)
+            leaf = Leaf(parts, as_gradient(grad, param.dtype), param, states[index], n)
             live.append((index, leaf))
     return _Work(live, step, states, state, arrays, treedef)
 

@@ -8,6 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from torchwise.sparse import is_sparse, layout_problem
+
 
 def path_name(path: Any) -> str:
     """Return a leaf's path as torch names parameters: "layer.0.weight".
@@ -85,12 +87,18 @@ def difference(given: Any, wanted: Any) -> str | None:
 
 
 def _leaf_problem(grad: Any, param: Any) -> str | None:
-    if not jax.tree_util.all_leaves([grad]):
+    if is_sparse(grad):
+        problem, shape, grad = layout_problem(grad), grad.shape, grad.data
+        if problem:
+            return problem
+    elif not jax.tree_util.all_leaves([grad]):
         return f"the gradient is a {type(grad).__name__}, the parameter an array"
-    if not isinstance(grad, jax.Array | np.ndarray | np.generic | float | int | complex):
+    elif not isinstance(grad, jax.Array | np.ndarray | np.generic | float | int | complex):
         return f"the gradient is a {type(grad).__name__}, no array"
-    if jnp.shape(grad) != jnp.shape(param):
-        return f"the gradient has shape {jnp.shape(grad)}, the parameter {jnp.shape(param)}"
+    else:
+        shape = jnp.shape(grad)
+    if shape != jnp.shape(param):
+        return f"the gradient has shape {shape}, the parameter {jnp.shape(param)}"
     if not jnp.issubdtype(jnp.result_type(param), jnp.inexact):
         return f"a parameter of type {jnp.result_type(param)} cannot be optimized"
     if jnp.iscomplexobj(grad) and not jnp.iscomplexobj(param):
@@ -116,8 +124,12 @@ def _structure_error(call: str, grads: Any, params: Any) -> str:
 
 
 def _shapes(tree: Any) -> dict[str, Any]:
-    leaves = jax.tree.leaves_with_path(tree, is_leaf=is_missing)
-    return {label(path): None if is_missing(leaf) else jnp.shape(leaf) for path, leaf in leaves}
+    leaves = jax.tree.leaves_with_path(tree, is_leaf=lambda x: is_missing(x) or is_sparse(x))
+    return {label(path): None if is_missing(leaf) else _shape(leaf) for path, leaf in leaves}
+
+
+def _shape(leaf: Any) -> tuple[int, ...]:
+    return leaf.shape if is_sparse(leaf) else jnp.shape(leaf)
 
 
 def absent() -> jax.Array:

@@ -8,14 +8,14 @@ import pytest
 import torch
 
 import torchwise
-from cases import OPTIMIZERS, WITH_SUMS
+from cases import OPTIMIZERS, SPARSE, WITH_SUMS
 from distance import same_bits
 from functional_run import FunctionalRun
 from rounds import FIRST
 from torchwise import optim
 from torchwise.rules import RULES
 
-ALL = OPTIMIZERS | WITH_SUMS
+ALL = OPTIMIZERS | WITH_SUMS | SPARSE
 ROWS = [pytest.param(row, id=name) for name, row in ALL.items()]
 
 

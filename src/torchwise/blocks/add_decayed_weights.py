@@ -1,6 +1,6 @@
 """L2 weight decay, added to the gradient."""
 
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import jax
 
@@ -17,6 +17,12 @@ class AddDecayedWeights(Block):
     in_strips: ClassVar[bool] = True
 
     weight_decay: Scalar
+
+    def for_gradient(self, sparse: bool) -> Self:
+        if sparse:
+            message = "weight_decay option is not compatible with sparse gradients"
+            raise RuntimeError(message)
+        return self
 
     def numbers(self, step: None) -> Scalar:
         return self.weight_decay

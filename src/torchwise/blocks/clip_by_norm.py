@@ -1,6 +1,6 @@
 """Gradients no longer than a given norm, array by array."""
 
-from typing import Any
+from typing import Any, Self
 
 import jax
 import jax.numpy as jnp
@@ -15,6 +15,9 @@ class ClipByNorm(Block):
     """grad * (max_norm / norm(grad)) if norm(grad) > max_norm > 0, else grad."""
 
     max_norm: Scalar
+
+    def for_gradient(self, sparse: bool) -> Self:
+        return self
 
     def numbers(self, step: None) -> Scalar:
         return self.max_norm

@@ -1,6 +1,6 @@
 """Ascend instead of descend."""
 
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import jax
 
@@ -15,6 +15,9 @@ class Maximize(Block):
     in_torch: ClassVar = ("maximize",)
     in_strips: ClassVar[bool] = True
     maximize: ClassVar[bool] = True
+
+    def for_gradient(self, sparse: bool) -> Self:
+        return self
 
     def direction(self, grad: jax.Array, state: Any, param: jax.Array, n: Any) -> jax.Array:
         return neg(grad)

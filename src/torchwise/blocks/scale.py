@@ -1,6 +1,6 @@
 """A constant factor."""
 
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import jax
 
@@ -16,6 +16,9 @@ class Scale(Block):
     in_strips: ClassVar[bool] = True
 
     factor: Scalar
+
+    def for_gradient(self, sparse: bool) -> Self:
+        return self
 
     def numbers(self, step: None) -> Scalar:
         return self.factor

@@ -5,7 +5,7 @@ from typing import Any, ClassVar, NamedTuple
 import jax
 
 from torchwise.numbers import Scalar
-from torchwise.rounding import Quotient, add, addcmul, full_like, sqrt
+from torchwise.rounding import Quotient, add, addcmul, div, full_like, sqrt, square
 from torchwise.rule import Block
 from torchwise.transformation import Chain, chain
 
@@ -29,6 +29,9 @@ class ScaleByAdagrad(Block):
     def init(self, param: jax.Array) -> ScaleByAdagradState:
         return ScaleByAdagradState(full_like(param, self.initial_accumulator_value))
 
+    def for_gradient(self, sparse: bool) -> "ScaleByAdagrad | ScaleRowsByAdagrad":
+        return ScaleRowsByAdagrad() if sparse else self
+
     def numbers(self, step: Any) -> Scalar:
         return self.eps
 
@@ -41,6 +44,22 @@ class ScaleByAdagrad(Block):
         self, grad: jax.Array, state: ScaleByAdagradState, param: jax.Array, n: Any
     ) -> Quotient:
         return Quotient(grad, add(sqrt(state.sum), n))
+
+
+class ScaleRowsByAdagrad(Block):
+    """The same for rows of a sparse gradient, whose square and quotient torch rounds first."""
+
+    State: ClassVar = ScaleByAdagradState
+
+    def accumulate(
+        self, grad: jax.Array, state: ScaleByAdagradState, param: jax.Array, n: Any
+    ) -> ScaleByAdagradState:
+        return ScaleByAdagradState(add(state.sum, square(grad)))
+
+    def direction(
+        self, grad: jax.Array, state: ScaleByAdagradState, param: jax.Array, n: Any
+    ) -> jax.Array:
+        return div(grad, add(sqrt(state.sum), n))
 
 
 def scale_by_adagrad(initial_accumulator_value: Scalar = 0.0, eps: Scalar = 1e-10) -> Chain:

@@ -1,6 +1,6 @@
 """torch's momentum: an undamped first step, dampening, Nesterov."""
 
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple, Self
 
 import jax
 
@@ -39,6 +39,14 @@ class Trace(Block):
     def counts(self) -> bool:
         """Only dampening has to know which gradient is a parameter's first."""
         return self.has("dampening")
+
+    def for_gradient(self, sparse: bool) -> Self:
+        if sparse:  # the buffer moves every row; torch makes it sparse, and it grows
+            raise RuntimeError(
+                "momentum is not compatible with sparse gradients: pass grad.todense(), or use "
+                "SGD without momentum, Adagrad or SparseAdam"
+            )
+        return self
 
     def init(self, param: jax.Array) -> TraceState:
         """A buffer of -0.0: with it `momentum * buffer + grad` is the first grad, to the bit.

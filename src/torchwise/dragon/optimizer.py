@@ -4,7 +4,6 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
 
 import jax
-import jax.numpy as jnp
 
 from torchwise.dragon.rule import DragonSGD
 from torchwise.numbers import number, refuse
@@ -13,6 +12,7 @@ from torchwise.optim.hooks import hooked
 from torchwise.optim.optimizer import Optimizer
 from torchwise.optim.parameter import Parameter
 from torchwise.rule import Rule
+from torchwise.sparse import zeros
 
 _MULTIPLIERS = ("lr_mult", "decay_mult")
 
@@ -99,7 +99,7 @@ class SGD(Optimizer):
                 parameter: momentum and decay still move it.
         """
         for parameter, grad in (self._sums | self._held()).items():
-            parameter.grad = None if reset else jnp.zeros_like(grad)
+            parameter.grad = None if reset else zeros(grad)
         self._sums.clear()
 
     def backward(self, loss_fn: Callable[..., Any], *args: Any, has_aux: bool = False) -> Any:

@@ -185,6 +185,7 @@ WITHOUT_COUNTERPART: Mapping[str, str] = {
     "NAdam": "optax.nadam has no momentum schedule: its mu is betas[0] from the first gradient on, "
     "torch's rises to it as momentum_decay says; steps would be of another size",
     "ASGD": "optax has no such function",
+    "SparseAdam": "optax has no such function, and takes no sparse gradients",
     "Rprop": "optax.rprop applies the step that it made at the gradient before; it would be one "
     "gradient late",
     "Adafactor": "optax.adafactor adds a constant to the squared gradient, where torch has a lower "

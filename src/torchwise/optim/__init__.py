@@ -14,6 +14,7 @@ from torchwise.optim.classes import (
     RAdam,
     RMSprop,
     Rprop,
+    SparseAdam,
 )
 from torchwise.optim.hooks import (
     RemovableHandle,
@@ -42,6 +43,7 @@ __all__ = [
     "RMSprop",
     "RemovableHandle",
     "Rprop",
+    "SparseAdam",
     "register_optimizer_step_post_hook",
     "register_optimizer_step_pre_hook",
 ]

@@ -126,6 +126,25 @@ class Adafactor(Optimizer):
         super().__init__(params, *values, **hyperparameters)
 
 
+class SparseAdam(Optimizer):
+    rule = rules.SparseAdam
+    example = """
+    >>> import jax.numpy as jnp
+    >>> from jax.experimental.sparse import BCOO
+    >>> from torchwise import optim
+    >>> optimizer = optim.SparseAdam([jnp.ones((3, 2))], lr=0.5, betas=(0.5, 0.75))
+    >>> (table,) = optimizer.param_groups[0]["params"]
+    >>> table.grad = BCOO((jnp.ones((1, 2)), jnp.array([[1]])), shape=(3, 2))
+    >>> optimizer.step()
+    >>> optimizer.params[0][1]
+    Array([0.5, 0.5], dtype=float32)
+"""
+
+    @signature_of(rules.SparseAdam)
+    def __init__(self, params: Any, *values: Any, **hyperparameters: Any) -> None:
+        super().__init__(params, *values, **hyperparameters)
+
+
 class Muon(Optimizer):
     rule = rules.Muon
 

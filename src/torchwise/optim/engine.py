@@ -16,6 +16,7 @@ from torchwise.leaf import Leaf, Parts
 from torchwise.numbers import joined
 from torchwise.optim.parameter import Parameter
 from torchwise.optim.skeleton import Skeleton
+from torchwise.sparse import as_dense
 from torchwise.state_dict.entry import arrays_of
 
 
@@ -43,7 +44,7 @@ def update(
     plan: Plan,
     params: list[jax.Array],
     states: list[jax.Array],
-    grads: list[jax.Array],
+    grads: list[Any],
     numbers: jax.Array,
 ) -> tuple[list[jax.Array], list[jax.Array]]:
     """Return the new parameters and states.
@@ -52,7 +53,7 @@ def update(
         plan: the sections, in the order of the parameters.
         params: the parameters that have gradients; donated.
         states: the arrays of `Section.names`, parameter by parameter; donated.
-        grads: the gradients.
+        grads: the gradients: arrays, or `sparse.Rows`.
         numbers: the numbers of all sections, from `split`.
     """
     leaves = list(_leaves(plan, params, states, grads, numbers))
@@ -133,11 +134,10 @@ def _calls_python(jaxpr: Any) -> bool:
     return False
 
 
-def add(
-    old: Mapping[Parameter, jax.Array], new: Mapping[Parameter, jax.Array]
-) -> dict[Parameter, jax.Array]:
-    """Return the sums of two sets of gradients of the same parameters."""
-    sums = _add([*old.values()], [new[parameter] for parameter in old]) if old else []
+def add(old: Mapping[Parameter, Any], new: Mapping[Parameter, Any]) -> dict[Parameter, jax.Array]:
+    """Return the sums of two sets of gradients of the same parameters; sums are dense."""
+    pairs = [(as_dense(old[parameter]), as_dense(new[parameter])) for parameter in old]
+    sums = _add(*map(list, zip(*pairs))) if pairs else []
     return dict(zip(old, sums))
 
 

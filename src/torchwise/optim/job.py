@@ -11,7 +11,7 @@ from torchwise.optim import engine
 from torchwise.optim.parameter import Parameter
 from torchwise.optim.prepared import Prepared
 from torchwise.optim.state import ParameterState, State
-from torchwise.state_dict.entry import STEP, initial_entry, step_array
+from torchwise.state_dict.entry import STEP, initial_entry, step_of
 
 
 class Job:
@@ -39,7 +39,7 @@ class Job:
         self._state, self._compiled = state, compiled
         self._numbers: list[float] = []
         self._held: list[tuple[ParameterState | None, dict[str, Any]]] = []
-        self._steps: list[np.ndarray | None] = []
+        self._steps: list[np.ndarray | int | None] = []
         self._names: list[tuple[str, ...]] = []
 
     @property
@@ -79,7 +79,7 @@ class Job:
             self._held.append((held, values))
             if rule.counts_in_torch:
                 steps.append(int(values[STEP]) + 1)
-                self._steps.append(step_array(steps[-1]))
+                self._steps.append(step_of(rule, steps[-1]))
             else:  # all that dampening has to know is whether a gradient is the first
                 steps.append(1 if fresh else 2)
                 self._steps.append(None)

@@ -16,6 +16,7 @@ from torchwise.optim.transaction import execute, settled
 from torchwise.quasi_newton.iteration import host_loop, loss_dtype, minimize
 from torchwise.quasi_newton.options import Options
 from torchwise.quasi_newton.vector import flat
+from torchwise.sparse import as_dense
 
 
 class LBFGS(Optimizer):
@@ -146,7 +147,7 @@ class LBFGS(Optimizer):
             results.append(result)
             del results[1:]
             grads = [found.get(one) for one in parameters]
-            given = [jnp.zeros_like(a) if g is None else g for a, g in zip(arrays, grads)]
+            given = [jnp.zeros_like(a) if g is None else as_dense(g) for a, g in zip(arrays, grads)]
             return jnp.asarray(float(number(loss)), loss_dtype()), flat(given)
 
         outcome = _Outcome(parameters, entry, start)

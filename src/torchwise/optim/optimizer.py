@@ -7,7 +7,6 @@ from dataclasses import fields
 from typing import Any, ClassVar
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from torchwise.numbers import numbers
@@ -22,7 +21,19 @@ from torchwise.optim.skeleton import Skeleton, skeleton_of
 from torchwise.optim.state import ParameterState, State
 from torchwise.optim.transaction import execute, settled
 from torchwise.rule import Rule
+from torchwise.sparse import as_rows, zeros
 from torchwise.state_dict.entry import initial_entry
+
+# Of every optimizer that takes the gradients of `train_step`, in its documentation.
+EXAMPLE = """
+    >>> import jax.numpy as jnp
+    >>> from torchwise import optim
+    >>> optimizer = optim.{name}({{"w": jnp.eye(2)}}, lr=0.5)
+    >>> optimizer.train_step(lambda params: jnp.sum(params["w"] ** 2))
+    Array(2., dtype=float32)
+    >>> bool(jnp.any(optimizer.params["w"] < jnp.eye(2)))
+    True
+"""
 
 
 class Optimizer(Hooked):
@@ -56,11 +67,12 @@ class Optimizer(Hooked):
     """
 
     rule: ClassVar[type[Rule]]
+    example: ClassVar[str] = EXAMPLE
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         if "rule" in vars(cls) and cls.__doc__ is None:
-            cls.__doc__ = _documentation(cls.rule)
+            cls.__doc__ = _documentation(cls.rule, cls.example)
 
     def __init__(self, params: Any, *values: Any, **hyperparameters: Any) -> None:
         taken = [one for one in fields(self.rule) if one.init and not one.kw_only]
@@ -174,10 +186,13 @@ class Optimizer(Hooked):
     # Gradients and steps.
 
     def zero_grad(self, set_to_none: bool = True) -> None:
-        """Forget the gradients, or with `set_to_none=False` fill them with zeros."""
+        """Forget the gradients, or with `set_to_none=False` fill them with zeros.
+
+        A sparse gradient of zeros has no entries, as in torch.
+        """
         for parameter in self._parameters():
             if parameter.grad is not None:
-                parameter.grad = None if set_to_none else jnp.zeros_like(parameter.grad)
+                parameter.grad = None if set_to_none else zeros(parameter.grad)
 
     def backward(self, loss_fn: Callable[..., Any], *args: Any, has_aux: bool = False) -> Any:
         """Add the gradients of `loss_fn(optimizer.params, *args)` to `.grad`, jitted.
@@ -385,7 +400,7 @@ class Optimizer(Hooked):
         """Update the parameters that have gradients, in one compiled program."""
         with settled():
             job = self._job(gradients)
-            grads = [gradients[parameter] for parameter in job.parameters]
+            grads = [as_rows(gradients[parameter]) for parameter in job.parameters]
             job.call = lambda params, states: (
                 None,
                 *engine.update(job.plan, params, states, grads, job.numbers),
@@ -408,17 +423,8 @@ class Optimizer(Hooked):
         return skeleton_of(self._tree(), differentiated)
 
 
-def _documentation(rule: type[Rule]) -> str:
+def _documentation(rule: type[Rule], example: str) -> str:
     """Return the documentation of a rule for its stateful class, which has parameters first."""
     text = (inspect.getdoc(rule) or "").split("\nExamples:")[0]
     text = text.replace("Args:\n", "Args:\n    params: see `Optimizer`.\n", 1)
-    return f"""{text}
-Examples:
-    >>> import jax.numpy as jnp
-    >>> from torchwise import optim
-    >>> optimizer = optim.{rule.name}({{"w": jnp.eye(2)}}, lr=0.5)
-    >>> optimizer.train_step(lambda params: jnp.sum(params["w"] ** 2))
-    Array(2., dtype=float32)
-    >>> bool(jnp.any(optimizer.params["w"] < jnp.eye(2)))
-    True
-"""
+    return f"{text}\nExamples:{example.format(name=rule.name)}"

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from torchwise.optim.transaction import settle
+from torchwise.sparse import is_sparse, layout_problem
 
 
 class Parameter:
@@ -19,11 +20,12 @@ class Parameter:
 
     Attributes:
         data: the current value, a `jax.Array`.
-        grad: the gradient, a `jax.Array` of the shape of `data`, or None: the next step skips it.
+        grad: the gradient, of the shape of `data`: a `jax.Array`, or a sparse one, a
+            `jax.experimental.sparse.BCOO`; or None: the next step skips the parameter.
 
     Raises:
         TypeError: if `data` is neither floating point nor complex.
-        ValueError: if a gradient of another shape is assigned.
+        ValueError: if a gradient of another shape is assigned, or a sparse one that has batches.
 
     Examples:
         >>> import jax.numpy as jnp
@@ -41,7 +43,7 @@ class Parameter:
     def __init__(self, data: Any, name: str | None = None, requires_grad: bool = True) -> None:
         self.name = name
         self.requires_grad = requires_grad
-        self._grad: jax.Array | None = None
+        self._grad: Any = None
         self._owned = False
         self._data = immutable(data)
         if not jnp.issubdtype(self._data.dtype, jnp.inexact):
@@ -69,14 +71,16 @@ class Parameter:
         self._data, self._owned = value, False
 
     @property
-    def grad(self) -> jax.Array | None:
-        """The gradient, or None."""
+    def grad(self) -> Any:
+        """The gradient, an array or a BCOO, or None."""
         return self._grad
 
     @grad.setter
     def grad(self, value: Any) -> None:
         if value is not None:
-            value = immutable(value)
+            value = value if is_sparse(value) else immutable(value)
+            if is_sparse(value) and (problem := layout_problem(value)):
+                raise ValueError(f"{self.label}: {problem}")
             if value.shape != self.shape:
                 raise ValueError(
                     f"{self.label} has shape {self.shape}, but its gradient {value.shape}"

@@ -13,8 +13,9 @@ from torchwise.rules.radam import RAdam
 from torchwise.rules.rmsprop import RMSprop
 from torchwise.rules.rprop import Rprop
 from torchwise.rules.sgd import SGD
+from torchwise.rules.sparse_adam import SparseAdam
 
 RULES = (
     *(SGD, Adagrad, RMSprop, Adam, AdamW, Adamax, Adadelta),
-    *(NAdam, RAdam, ASGD, Rprop, Adafactor, Muon),
+    *(NAdam, RAdam, ASGD, Rprop, Adafactor, Muon, SparseAdam),
 )

@@ -120,6 +120,12 @@ class Adam(Rule):
     def adds(self) -> bool:
         return not decouples(self)
 
+    def for_gradient(self, sparse: bool) -> "Adam":
+        if sparse:
+            message = "Adam does not support sparse gradients, please consider SparseAdam instead"
+            raise RuntimeError(message)
+        return self
+
     def parts(self) -> tuple[Any, ...]:
         return *gradient_blocks(self), self
 

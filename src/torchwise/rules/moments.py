@@ -33,10 +33,15 @@ def check_shared(rule: Any) -> None:
     """Raise what torch raises for an invalid lr, eps, betas or weight_decay, in this order."""
     check_rate(rule.lr)
     require(0.0 <= rule.eps, f"Invalid epsilon value: {rule.eps}")
-    for index, beta in enumerate(rule.betas):
+    check_betas(rule.betas)
+    require(0.0 <= rule.weight_decay, f"Invalid weight_decay value: {rule.weight_decay}")
+
+
+def check_betas(betas: Sequence[Scalar]) -> None:
+    """Raise what torch raises for invalid betas."""
+    for index, beta in enumerate(betas):
         require(0.0 <= beta, f"Invalid beta parameter at index {index}: {beta}")
         require(beta < 1.0, f"Invalid beta parameter at index {index}: {beta}")
-    require(0.0 <= rule.weight_decay, f"Invalid weight_decay value: {rule.weight_decay}")
 
 
 def check_tensors(betas: Sequence[Scalar], eager: Any) -> None:

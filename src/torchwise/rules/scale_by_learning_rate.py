@@ -1,6 +1,6 @@
 """The smallest rule: a step along the gradient."""
 
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import jax
 
@@ -24,6 +24,9 @@ class ScaleByLearningRate(Rule):
     @property
     def counts(self) -> bool:
         return self.has("lr_decay")
+
+    def for_gradient(self, sparse: bool) -> Self:
+        return self
 
     def numbers(self, step: Any) -> Scalar:
         if not self.has("lr_decay"):

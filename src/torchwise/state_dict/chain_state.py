@@ -14,7 +14,7 @@ from torchwise.state_dict.entry import (
     differs,
     gradients_seen,
     initial_entry,
-    step_array,
+    step_of,
 )
 from torchwise.transformation import Chain, ChainState
 from torchwise.trees import absent, is_absent
@@ -44,7 +44,7 @@ def entries_of(
             name: leaves[index] for name, leaves in fields.items() if not is_absent(leaves[index])
         }
         if rule.counts_in_torch:
-            entry = {STEP: step_array(steps[index]), **entry}
+            entry = {STEP: step_of(rule, steps[index]), **entry}
         started = steps[index] > 0 if steps else differs(rule, param, entry) or None
         found.append((entry, started))
     return found

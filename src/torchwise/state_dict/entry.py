@@ -30,9 +30,9 @@ class Target(NamedTuple):
     rule: Rule
 
 
-def step_array(count: Any) -> np.ndarray:
-    """Return a step count as torch keeps it, in a 0-d float32 array of its own."""
-    return np.array(count, np.float32)
+def step_of(rule: Rule, count: Any) -> np.ndarray | int:
+    """Return a step count as torch keeps it: in a 0-d float32 array of its own, or an integer."""
+    return int(count) if rule.integer_step else np.array(count, np.float32)
 
 
 def arrays_of(states: Sequence[Any]) -> dict[str, Any]:
@@ -47,7 +47,7 @@ def arrays_of(states: Sequence[Any]) -> dict[str, Any]:
 
 def initial_entry(rule: Rule, param: jax.Array) -> dict[str, Any]:
     """Return a parameter's state before its first gradient."""
-    step = {STEP: step_array(0)} if rule.counts_in_torch else {}
+    step = {STEP: step_of(rule, 0)} if rule.counts_in_torch else {}
     arrays = _initial_arrays(rule, param)
     return {**step, **{name: placed_like(param, array) for name, array in arrays.items()}}
 
@@ -132,7 +132,9 @@ def _load(
             try:
                 array = any_array(value)
                 step = key == STEP
-                loaded[key] = _step(array) if step else _like(array, allowed[key], target.place)
+                loaded[key] = (
+                    _step(target.rule, array) if step else _like(array, allowed[key], target.place)
+                )
             except (TypeError, ValueError) as error:
                 problems.append(f"{label}: {key!r} {error}")
     return loaded, problems
@@ -145,9 +147,9 @@ def _like(array: Any, like: Any, place: Place) -> jax.Array:
     return adopted(place.from_torch(array) if as_parameter else array, like.dtype)
 
 
-def _step(array: Any) -> np.ndarray:
+def _step(rule: Rule, array: Any) -> np.ndarray | int:
     _check_shape(array, ())
-    step = step_array(array)
+    step = step_of(rule, array)
     if not 0 <= step < 2**31:
         raise ValueError(f"is {step}, but a step count must be at least 0 and below 2**31")
     return step

@@ -6,6 +6,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from torchwise.param_groups import (
     ParamGroups,
@@ -114,7 +115,7 @@ def to_state_dict(
     count gradients (SGD without dampening), that is one whose buffer is -0.0 throughout, unless the
     loaded dict had it; torch's next step is the same with it and without. The lr of a schedule is
     the rate of the next gradient, of the parameter that has seen most. Arrays are JAX's, the step
-    is a 0-d float32 array; `checkpoint.save` writes them as tensors.
+    is a 0-d float32 array, of SparseAdam an integer; `checkpoint.save` writes arrays as tensors.
 
     Args:
         transform: a chain that ends in one of torch's optimizers, as `sgd(...)`, or consists of the
@@ -248,6 +249,6 @@ def _with_names(
 
 def _with_torchs_axes(entry: Mapping[str, Any], place: Place) -> dict[str, Any]:
     return {
-        key: place.to_torch(value) if value.shape == place.shape else value
+        key: place.to_torch(value) if np.shape(value) == place.shape else value
         for key, value in entry.items()
     }
