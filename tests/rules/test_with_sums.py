@@ -69,17 +69,24 @@ def test_adafactor_is_equal_to_the_bit_where_its_sums_are_exact(given, stateful,
             assert (lacks and their is None) or same_numbers(our, their)
 
 
-@pytest.mark.parametrize("given", FREE, ids=str)
-def test_each_step_of_adafactor_within_the_rounding_of_its_sums(given, precision):
-    """A sum of n squares is off by at most n / 2 ulp in either order, its root by half of that.
+def assert_step_of_adafactor(our, their, old):
+    """Within the rounding of its sums.
 
+    A sum of n squares is off by at most n / 2 ulp in either order, its root by half of that.
     The root mean square of rows, of columns, of the parameter and of the step enter a step, the
     first two through another root: 2 * n ulp in all, and the sum with the parameter rounds once.
     """
+    eps = np.finfo(old.dtype).eps
+    step = np.abs(their - old) + 4 * eps * np.abs(old)
+    allowed = 2 * our.size * eps * step + 2 * eps * np.abs(old)
+    assert np.all(np.abs(our - their) <= allowed)
+
+
+@pytest.mark.parametrize("given", FREE, ids=str)
+def test_each_step_of_adafactor_within_the_rounding_of_its_sums(given, precision):
     rng = np.random.default_rng(1)
     ours = FunctionalRun(torchwise.adafactor(**given), draw(rng, SHAPES, precision))
     theirs = TorchRun(torch.optim.Adafactor, ours.params, **given)
-    eps = np.finfo(precision).eps
     for _ in range(20):
         before = theirs.params
         states = {key: theirs.states(key) for key in ("row_var", "col_var", "variance")}
@@ -88,22 +95,25 @@ def test_each_step_of_adafactor_within_the_rounding_of_its_sums(given, precision
         ours.step(grads)
         theirs.step(grads)
         for our, their, old in zip(ours.params, theirs.params, before):
-            step = np.abs(their - old) + 4 * eps * np.abs(old)
-            allowed = 2 * our.size * eps * step + 2 * eps * np.abs(old)
-            assert np.all(np.abs(our - their) <= allowed)
+            assert_step_of_adafactor(our, their, old)
 
 
-@pytest.mark.parametrize("given", MUON, ids=str)
-def test_muon_moves_as_torch_does(given, precision):
+def assert_step_of_muon(our, their, old, given):
     """A step has entries of bfloat16, whose rounding other sums may turn: within 4 of its ulp.
 
     That bound was measured (2 at most). A derived one says nothing: the polynomial may multiply
     an error by 3.4 at each of its five steps.
     """
+    decay = float(given.get("lr", 1e-3)) * given.get("weight_decay", 0.1)
+    largest = np.max(np.abs(their - old * (1 - decay)))
+    assert np.max(np.abs(our - their)) <= 4 * 2**-8 * largest
+
+
+@pytest.mark.parametrize("given", MUON, ids=str)
+def test_muon_moves_as_torch_does(given, precision):
     rng = np.random.default_rng(2)
     ours = FunctionalRun(torchwise.muon(**given), draw(rng, MATRICES, precision))
     theirs = TorchRun(torch.optim.Muon, ours.params, **given)
-    lr = given.get("lr", 1e-3)
     for _ in range(10):
         before = theirs.params
         ours.adopt(before, {"momentum_buffer": theirs.states("momentum_buffer")})
@@ -111,8 +121,7 @@ def test_muon_moves_as_torch_does(given, precision):
         ours.step(grads)
         theirs.step(grads)
         for our, their, old in zip(ours.params, theirs.params, before):
-            largest = np.max(np.abs(their - old * (1 - lr * given.get("weight_decay", 0.1))))
-            assert np.max(np.abs(our - their)) <= 4 * 2**-8 * largest
+            assert_step_of_muon(our, their, old, given)
         for our, their in zip(ours.states("momentum_buffer"), theirs.states("momentum_buffer")):
             assert same_numbers(our, their)
 
