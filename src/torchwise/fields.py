@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any, Self, cast, dataclass_transform
 
 import jax
+import numpy as np
 
 from torchwise.numbers import is_array
 
@@ -38,7 +39,7 @@ def _structure(fields: "Fields") -> dict[str, Any]:
 def _is_structure(value: Any, is_term: bool) -> bool:
     if isinstance(value, bool | str) or value is None:
         return True
-    if is_term and not is_array(value) and isinstance(value, int | float):
+    if is_term and not is_array(value) and isinstance(value, int | float | np.floating):
         return value == 0
     return callable(value) and jax.tree_util.all_leaves([value])
 

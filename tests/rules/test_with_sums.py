@@ -1,5 +1,7 @@
 """Adafactor and Muon against real torch: their sums are taken in another order than torch's."""
 
+import copy
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,6 +12,8 @@ from torch.optim._muon import _zeropower_via_newtonschulz
 
 import cases
 import torchwise
+import torchwise.rules.adafactor
+import torchwise.rules.muon
 from distance import same_numbers, ulps_apart
 from functional_run import FunctionalRun, draw
 from torch_oracle import TorchRun, to_numpy, to_torch
@@ -159,6 +163,59 @@ def test_parameters_that_are_refused():
             transform.init(jnp.ones((2, 2), jnp.complex64))
 
 
+@pytest.mark.parametrize("step", [int, float, np.float32])
+def test_old_dicts_of_adafactor_load_as_in_torch(step):
+    """Without the key that torch fills in, and with step counts that are no tensors."""
+    rng, shapes = np.random.default_rng(5), [(2, 64), (100,), ()]
+    theirs = TorchRun(torch.optim.Adafactor, draw(rng, shapes, "float32"))
+    theirs.step(draw(rng, shapes, "float32"))
+    old = copy.deepcopy(theirs.optimizer.state_dict())
+    for key in torchwise.rules.adafactor.Adafactor.added_later:
+        del old["param_groups"][0][key]
+    for entry in old["state"].values():
+        entry["step"] = step(entry["step"])
+    theirs.optimizer.load_state_dict(copy.deepcopy(old))
+    expected = theirs.optimizer.state_dict()
+    params = [jnp.asarray(param) for param in theirs.params]
+    transform, state = torchwise.from_state_dict(old, params)
+    stateful = torchwise.optim.Adafactor(params)
+    stateful.load_state_dict(old)
+    for back in (torchwise.to_state_dict(transform, state, params), stateful.state_dict()):
+        assert back["param_groups"] == expected["param_groups"]
+        assert_same_entries(back["state"], expected["state"])
+
+
+@pytest.mark.parametrize("key", torchwise.rules.muon.Muon.group_keys)
+def test_no_key_of_muon_came_later(key):
+    """torch fills in none of them either: its step fails."""
+    theirs = TorchRun(torch.optim.Muon, [np.ones((2, 2), np.float32)])
+    old = theirs.optimizer.state_dict()
+    del old["param_groups"][0][key]
+    theirs.optimizer.load_state_dict(old)
+    with pytest.raises(KeyError, match=key):
+        theirs.step([np.ones((2, 2), np.float32)])
+    ours = torchwise.optim.Muon([jnp.ones((2, 2))])
+    with pytest.raises(ValueError, match=f"missing '{key}'"):
+        ours.load_state_dict(old)
+
+
+def as_tensors(state_dict):
+    """A dict of ours for torch."""
+    entries = {
+        identity: {key: to_torch(np.asarray(value)) for key, value in entry.items()}
+        for identity, entry in state_dict["state"].items()
+    }
+    return {**state_dict, "state": entries}
+
+
+def assert_same_entries(ours, theirs):
+    assert list(ours) == list(theirs)
+    for identity, entry in theirs.items():
+        assert list(ours[identity]) == list(entry)
+        for key, value in entry.items():
+            assert same_numbers(ours[identity][key], to_numpy(value))
+
+
 @pytest.mark.parametrize(
     ("name", "shapes"), [("Adafactor", [(2, 64), (100,), ()]), ("Muon", [(7, 9), (2, 2)])]
 )
@@ -174,11 +231,10 @@ def test_state_dicts_go_there_and_back(name, shapes):
     stateful.load_state_dict(saved)
     for back in (torchwise.to_state_dict(transform, state, params), stateful.state_dict()):
         assert back["param_groups"] == saved["param_groups"]
-        assert list(back["state"]) == list(saved["state"])
-        for identity, entry in saved["state"].items():
-            assert list(back["state"][identity]) == list(entry)
-            for key, value in entry.items():
-                assert same_numbers(back["state"][identity][key], to_numpy(value))
+        assert_same_entries(back["state"], saved["state"])
+        again = TorchRun(getattr(torch.optim, name), theirs.params)
+        again.optimizer.load_state_dict(as_tensors(back))
+        assert_same_entries(back["state"], again.optimizer.state_dict()["state"])
     grads = draw(rng, shapes, "float32")
     new, _ = jax.jit(lambda p, s, g: transform.step(g, s, p))(params, state, grads)
     again, held, other = stateful.to_functional()
