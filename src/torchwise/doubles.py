@@ -25,14 +25,11 @@ def power(base: Any, exponent: Any) -> Any:
     So would LLVM, from which no barrier hides a constant: the exponent is a selection.
     """
     if isinstance(base, np.float32) and exponent == 3:
-        return (
-            base * base * base
-        )  # as torch does with float32 tensors; others are powers there, too
+        return base * base * base  # as torch; its other powers of float32 are powers
     if not any(isinstance(value, jax.Array) for value in (base, exponent)):
         return base**exponent
-    base, exponent = (
-        _hidden(jnp.asarray(double(value), jnp.float64)) for value in (base, exponent)
-    )
+    wide = (jnp.asarray(double(value), jnp.float64) for value in (base, exponent))
+    base, exponent = map(_hidden, wide)
     return pinned(lax.pow(base, jnp.where(base == base, exponent, base)))
 
 
