@@ -16,13 +16,13 @@ START = {"b": np.ones(3, np.float32), "z": np.array([-1 - 1j, 2 + 2j, 1 + 0j], n
 
 def loss(params):
     square = jnp.sum(jnp.abs(params["z"] - TARGET) ** 2)
-    return square + jnp.sum((params["b"] * params["z"].imag - 1) ** 2)
+    return square + jnp.sum((params["b"] * params["z"].imag - TARGET.imag) ** 2)
 
 
 def torchs_gradients():
     b, z = (to_torch(START[key]).requires_grad_() for key in ("b", "z"))
     square = ((z - to_torch(TARGET)).abs() ** 2).sum()
-    (square + ((b * z.imag - 1) ** 2).sum()).backward()
+    (square + ((b * z.imag - to_torch(TARGET.imag)) ** 2).sum()).backward()
     return to_numpy(b.grad), to_numpy(z.grad.resolve_conj())
 
 

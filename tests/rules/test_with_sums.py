@@ -16,6 +16,7 @@ import torchwise.rules.adafactor
 import torchwise.rules.muon
 from distance import same_numbers, ulps_apart
 from functional_run import FunctionalRun, draw
+from muon_drift import bound_on_drift
 from torch_oracle import TorchRun, to_numpy, to_torch
 from torchwise.rules.muon import orthogonalized
 
@@ -141,6 +142,31 @@ def test_orthogonalized_matrices(shape):
     assert np.max(np.abs(ours.astype(np.float32) - theirs.astype(np.float32))) <= largest * 2**-6
     values = np.linalg.svd(ours.astype(np.float64), compute_uv=False)
     assert np.all((values > 0.3) & (values < 1.7))
+
+
+@pytest.mark.parametrize("given", MUON, ids=str)
+@pytest.mark.parametrize("shape", MATRICES)
+def test_the_order_of_sums_drives_muon_no_further_than_derived(shape, given):
+    """See `muon_drift`. Measured are a few hundredths of the derived bound."""
+    (matrix,) = draw(np.random.default_rng(6), [shape], "float32")
+    coefficients = given.get("ns_coefficients", (3.4445, -4.775, 2.0315))
+    steps = range(given.get("ns_steps", 5) + 1)
+    ours = [np.asarray(orthogonalized(jnp.asarray(matrix), coefficients, n, 1e-7)) for n in steps]
+    theirs = [
+        to_numpy(_zeropower_via_newtonschulz(to_torch(matrix), coefficients, n, 1e-7))
+        for n in steps
+    ]
+    ours, theirs = ([wide(one) for one in run] for run in (ours, theirs))
+    apart = np.linalg.norm(ours[-1] - theirs[-1])
+    bound = bound_on_drift(ours, theirs, coefficients)
+    print(shape, apart, bound, np.linalg.norm(theirs[-1]))
+    assert apart <= bound
+
+
+def wide(matrix):
+    """In float64, with no more rows than columns."""
+    matrix = matrix.astype(np.float64)
+    return matrix.T if matrix.shape[0] > matrix.shape[1] else matrix
 
 
 @pytest.mark.parametrize("steps", [100, 1000])
