@@ -288,6 +288,9 @@ def test_the_stateful_class(case, precision):
 IN_DOUBLE = {"NAdam"}  # its numbers depend on a state, and do not round to float32 in between
 
 
+TENSOR_BETAS = {"Adam", "AdamW"}  # the others take numbers alone
+
+
 def tensors(case, key):
     """A hyperparameter as float32 arrays and as torch's tensors, in place of a number."""
     value = case.hyperparameters[key]
@@ -299,13 +302,7 @@ def tensors(case, key):
     return {key: arrays}, {key: of_torch}
 
 
-@pytest.mark.parametrize("key", ["lr", "betas"])
-@pytest.mark.parametrize(
-    "case", each([case for case in FULL if case.optimizer.stateful not in IN_DOUBLE], usual=FIRST)
-)
-def test_tensors_for_hyperparameters_round_to_float32(case, key, precision):
-    if key == "betas" and case.optimizer.stateful not in ("Adam", "AdamW"):
-        key = "lr"  # the others have numbers alone
+def check_tensors(case, key, precision):
     rng = np.random.default_rng(10)
     params = draw(rng, DATA_SHAPES, precision)
     arrays, of_torch = tensors(case, key)
@@ -314,6 +311,20 @@ def test_tensors_for_hyperparameters_round_to_float32(case, key, precision):
     with correct_roots(case), numpys_powers():
         walk(ours, theirs, rng, DATA_SHAPES, precision, 20)
     assert_equal(ours, theirs, case)
+
+
+@pytest.mark.parametrize(
+    "case", each([case for case in FULL if case.optimizer.stateful not in IN_DOUBLE], usual=FIRST)
+)
+def test_a_tensor_for_a_rate_rounds_to_float32(case, precision):
+    check_tensors(case, "lr", precision)
+
+
+@pytest.mark.parametrize(
+    "case", each([case for case in FULL if case.optimizer.stateful in TENSOR_BETAS], usual=FIRST)
+)
+def test_tensors_for_betas_round_to_float32(case, precision):
+    check_tensors(case, "betas", precision)
 
 
 def test_a_number_of_numpy_and_one_of_python_are_two_rates():

@@ -106,8 +106,8 @@ def test_each_step_of_adafactor_within_the_rounding_of_its_sums(given, precision
 def assert_step_of_muon(our, their, old, given):
     """A step has entries of bfloat16, whose rounding other sums may turn: within 4 of its ulp.
 
-    That bound was measured (2 at most). A derived one says nothing: the polynomial may multiply
-    an error by 3.4 at each of its five steps.
+    That bound was measured (2 at most). The derived one, see `muon_drift`, is wider: the polynomial
+    may multiply an error by 3.4 at each of its five steps.
     """
     decay = float(given.get("lr", 1e-3)) * given.get("weight_decay", 0.1)
     largest = np.max(np.abs(their - old * (1 - decay)))
@@ -147,7 +147,12 @@ def test_orthogonalized_matrices(shape):
 @pytest.mark.parametrize("given", MUON, ids=str)
 @pytest.mark.parametrize("shape", MATRICES)
 def test_the_order_of_sums_drives_muon_no_further_than_derived(shape, given):
-    """See `muon_drift`. Measured are a few hundredths of the derived bound."""
+    """See `muon_drift`. Measured: no bit differs for these matrices.
+
+    The bound is 7 to 12 % of the norm with the polynomial of three gentle steps, 32 % for a row,
+    and two to three times the norm with torch's own, which multiplies small singular values by 3.4
+    at each of five steps: there only the measured bound above says something.
+    """
     (matrix,) = draw(np.random.default_rng(6), [shape], "float32")
     coefficients = given.get("ns_coefficients", (3.4445, -4.775, 2.0315))
     steps = range(given.get("ns_steps", 5) + 1)
@@ -159,7 +164,6 @@ def test_the_order_of_sums_drives_muon_no_further_than_derived(shape, given):
     ours, theirs = ([wide(one) for one in run] for run in (ours, theirs))
     apart = np.linalg.norm(ours[-1] - theirs[-1])
     bound = bound_on_drift(ours, theirs, coefficients)
-    print(shape, apart, bound, np.linalg.norm(theirs[-1]))
     assert apart <= bound
 
 
