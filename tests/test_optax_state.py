@@ -69,6 +69,15 @@ ROWS = [
     Row("Adadelta", {}, counts=False),
     Row("Adadelta", {"lr": 0.5, "rho": 0.6, "eps": 1e-3, "maximize": True, **DECAY}, counts=False),
     Row("Adadelta", {"lr": 0.5}, schedule=True),
+    # torch rounds the product of its momenta to float32.
+    Row("NAdam", {"lr": 0.01, "momentum_decay": 1e3}, bound=1e-6),
+    Row("NAdam", {"lr": 0.01, "momentum_decay": 1e9, "maximize": True, **DECAY}, bound=1e-6),
+    Row(
+        "NAdam",
+        {"lr": 0.01, "momentum_decay": 1e3, "decoupled_weight_decay": True, **DECAY},
+        bound=1e-6,
+    ),
+    Row("NAdam", {"lr": 0.01, "momentum_decay": 1e3}, bound=1e-6, schedule=True),
     Row("RAdam", {"lr": 0.01, "eps": 0.0}),
     Row("RAdam", {"lr": 0.01, "eps": 0.0, "maximize": True, **DECAY}),
     Row("RAdam", {"lr": 0.01, "eps": 0.0, "decoupled_weight_decay": True, **DECAY}),
@@ -329,7 +338,7 @@ REFUSED = [
     Refused(
         "NAdam",
         {"lr": 0.01},
-        r"optax.nadam has no momentum schedule: its mu is betas\[0\] from the first gradient on",
+        r"momentum_decay=0.004: optax.nadam has no momentum schedule: its mu is betas\[0\]",
         lambda: optax.nadam(0.01),
         far=0.01,
     ),
@@ -441,6 +450,7 @@ def test_only_sgd_takes_complex_numbers_as_torch_does(name):
     problem = Problem("complex128")
     options = {"eps": 0.0} if name in ("Adagrad", "RAdam") else {}
     options |= {"momentum": 0.9} if name == "SGD" else {}
+    options |= {"momentum_decay": 1e3} if name == "NAdam" else {}
     row = Row(name, options)
     template = ours(row)
     optimizer, _ = to_optax_state(template, template.init({}), {})

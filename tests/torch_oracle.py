@@ -83,6 +83,23 @@ def torchs_sqrt(replacement):
         torch.Tensor.sqrt, torch.Tensor.sqrt_ = original, in_place
 
 
+@contextlib.contextmanager
+def numpys_powers():
+    """Let torch take powers of float32 numbers by numpy; its own are misrounded now and then."""
+    original = torch.Tensor.__pow__
+
+    def power(tensor, exponent):
+        if tensor.ndim or tensor.dtype != torch.float32 or exponent == 3:
+            return original(tensor, exponent)
+        return torch.from_numpy(np.asarray(np.float32(tensor.item()) ** exponent))
+
+    torch.Tensor.__pow__ = power
+    try:
+        yield
+    finally:
+        torch.Tensor.__pow__ = original
+
+
 def correct_root(tensor: torch.Tensor) -> np.ndarray:
     """numpy's square root, which IEEE 754 defines to the bit; NaN below zero."""
     with np.errstate(invalid="ignore"):

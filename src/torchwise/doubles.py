@@ -10,6 +10,7 @@ from typing import Any, ParamSpec, TypeVar
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 
 from torchwise.numbers import double
@@ -20,11 +21,24 @@ T = TypeVar("T")
 
 
 def power(base: Any, exponent: Any) -> Any:
-    """`base**exponent`. XLA would turn a power of 0.5 into a root, and a quotient into a power."""
+    """`base**exponent`. XLA would turn a power of 0.5 into a root, and a quotient into a power.
+
+    So would LLVM, from which no barrier hides a constant: the exponent is a selection.
+    """
+    if isinstance(base, np.float32) and exponent == 3:
+        return base * base * base  # as torch; its other powers of float32 are powers
     if not any(isinstance(value, jax.Array) for value in (base, exponent)):
         return base**exponent
     wide = (jnp.asarray(double(value), jnp.float64) for value in (base, exponent))
-    return pinned(lax.pow(*map(_hidden, wide)))
+    base, exponent = map(_hidden, wide)
+    return pinned(lax.pow(base, jnp.where(base == base, exponent, base)))
+
+
+def quotient(number: Any, divisor: Any) -> Any:
+    """`number / divisor`. torch multiplies a number by the reciprocal of a float32 tensor."""
+    if isinstance(divisor, np.float32) and not isinstance(number, np.float32):
+        return 1 / divisor * number
+    return number / divisor
 
 
 def root(x: Any) -> Any:

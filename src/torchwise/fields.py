@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any, Self, cast, dataclass_transform
 
 import jax
+import numpy as np
 
 from torchwise.numbers import is_array
 
@@ -39,7 +40,7 @@ def _is_structure(value: Any, is_term: bool) -> bool:
         return is_term and value == 0
     if isinstance(value, bool | str) or value is None:
         return True
-    if is_term and not is_array(value) and isinstance(value, int | float):
+    if is_term and not is_array(value) and isinstance(value, int | float | np.floating):
         return value == 0
     return callable(value) and jax.tree_util.all_leaves([value])
 

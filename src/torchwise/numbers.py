@@ -59,11 +59,22 @@ def number(value: Any) -> Any:
     return value.item() if is_array(value) and value.size == 1 else value
 
 
-def numbers(value: Any) -> Any:
-    """Return `number` of a value, or of each that a tuple or a list holds."""
-    if isinstance(value, list | tuple):
-        return type(value)(map(number, value))
+def tensor_number(value: Any) -> Any:
+    """Return a one-element array as a number that computes as a tensor of torch does.
+
+    That of float32 is one of numpy, whose sums, products and quotients round to float32, also with
+    Python's floats; any other is a Python number.
+    """
+    if is_array(value) and value.size == 1 and value.dtype == np.float32:
+        return np.float32(value.item())
     return number(value)
+
+
+def tensor_numbers(value: Any) -> Any:
+    """Return `tensor_number` of a value, or of each that a tuple or a list holds."""
+    if isinstance(value, list | tuple):
+        return type(value)(map(tensor_number, value))
+    return tensor_number(value)
 
 
 def refuse(condition: Any, message: str) -> None:

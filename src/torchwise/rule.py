@@ -11,7 +11,6 @@ from typing import Any, ClassVar, NamedTuple, Self
 import jax
 
 from torchwise.fields import Fields
-from torchwise.numbers import refuse
 
 
 class Empty(NamedTuple):
@@ -109,7 +108,7 @@ class Rule(Transform):
         counts_in_torch: whether torch keeps a step for each parameter.
         integer_step: whether that is a Python integer, and no array.
         starts_with_state: whether torch makes a state before the first gradient.
-        fixed: the values of keys that are no arguments.
+        fixed: the values of keys that are no arguments, in new rules and in loaded groups.
         state_by_shape: whether it depends on a parameter's shape which states it has.
         divides: whether `move` takes a `rounding.Quotient` for a gradient.
 
@@ -140,14 +139,14 @@ class Rule(Transform):
 
     @classmethod
     def from_group(cls, options: Mapping[str, Any]) -> Self:
-        """Return the rule with the hyperparameters of a group.
+        """Return the rule with the hyperparameters of a group, also of what is fixed.
 
-        Raises:
-            ValueError: if the group has another value for what is fixed.
+        torch's steps obey a group that says otherwise, until its dict is loaded.
         """
-        for key, value in cls.fixed.items():
-            refuse(options[key] != value, f"{key} of {cls.name} is always {value}")
-        return cls(**{key: options[key] for key in cls.group_keys if key not in cls.fixed})
+        rule = cls(**{key: options[key] for key in cls.group_keys if key not in cls.fixed})
+        for key in cls.fixed:
+            object.__setattr__(rule, key, options[key])
+        return rule
 
     @property
     def adds(self) -> bool:

@@ -6,13 +6,21 @@ import functools
 import jax
 import numpy as np
 import pytest
+import torch
 
 import torchwise
 from cases import CASES, FULL, PRODUCT, SHAPES
 from distance import same_numbers, ulp, ulps, ulps_apart
 from functional_run import WAYS, FunctionalRun, draw, step_of_any
-from rounds import both_types, each, exhaustive
-from torch_oracle import TorchRun, correctly_rounded_sqrt, counted_misrounded_roots
+from rounds import FIRST, both_types, each, exhaustive
+from torch_oracle import (
+    TorchRun,
+    correctly_rounded_sqrt,
+    counted_misrounded_roots,
+    numpys_powers,
+    to_numpy,
+    to_torch,
+)
 from torchwise import optim
 
 STEPS = 100
@@ -275,6 +283,90 @@ def test_the_stateful_class(case, precision):
     with correct_roots(case):
         walk(ours, theirs, rng, DATA_SHAPES, precision, 20)
     assert_equal(ours, theirs, case)
+
+
+IN_DOUBLE = {"NAdam"}  # its numbers depend on a state, and do not round to float32 in between
+
+
+TENSOR_BETAS = {"Adam", "AdamW"}  # the others take numbers alone
+
+
+def tensors(case, key):
+    """A hyperparameter as float32 arrays and as torch's tensors, in place of a number."""
+    value = case.hyperparameters[key]
+    numbers = value if isinstance(value, tuple) else (value,)
+    arrays = tuple(np.asarray(number, np.float32) for number in numbers)
+    of_torch = tuple(map(to_torch, arrays))
+    if not isinstance(value, tuple):
+        (arrays,), (of_torch,) = arrays, of_torch
+    return {key: arrays}, {key: of_torch}
+
+
+def check_tensors(case, key, precision):
+    rng = np.random.default_rng(10)
+    params = draw(rng, DATA_SHAPES, precision)
+    arrays, of_torch = tensors(case, key)
+    ours = StatefulRun(case._replace(hyperparameters={**case.hyperparameters, **arrays}), params)
+    theirs = TorchRun(case.optimizer.theirs, params, **{**case.hyperparameters, **of_torch})
+    with correct_roots(case), numpys_powers():
+        walk(ours, theirs, rng, DATA_SHAPES, precision, 20)
+    assert_equal(ours, theirs, case)
+
+
+@pytest.mark.parametrize(
+    "case", each([case for case in FULL if case.optimizer.stateful not in IN_DOUBLE], usual=FIRST)
+)
+def test_a_tensor_for_a_rate_rounds_to_float32(case, precision):
+    check_tensors(case, "lr", precision)
+
+
+@pytest.mark.parametrize(
+    "case", each([case for case in FULL if case.optimizer.stateful in TENSOR_BETAS], usual=FIRST)
+)
+def test_tensors_for_betas_round_to_float32(case, precision):
+    check_tensors(case, "betas", precision)
+
+
+def test_a_number_of_numpy_and_one_of_python_are_two_rates():
+    """They are equal where float32 holds the number, and compute in other ways."""
+    params, rng = [np.ones(1003, np.float32)], np.random.default_rng(11)
+    optimizer = optim.Adam(params)
+    theirs = TorchRun(torch.optim.Adam, params)
+    with correctly_rounded_sqrt():
+        for lr in (0.5, np.full((), 0.5, np.float32), 0.5):
+            (grad,) = draw(rng, [(1003,)], "float32")
+            optimizer.param_groups[0]["lr"] = lr
+            theirs.optimizer.param_groups[0]["lr"] = lr if isinstance(lr, float) else to_torch(lr)
+            optimizer.param_groups[0]["params"][0].grad = grad
+            optimizer.step()
+            theirs.step([grad])
+            assert same_numbers(optimizer.params[0], theirs.params[0])
+
+
+def test_a_group_of_adamw_that_does_not_decouple_its_decay():
+    """As torch, which obeys the group until its dict is loaded."""
+    rng = np.random.default_rng(12)
+    start = draw(rng, [(33,), (33,)], "float32")
+    tensors = [to_torch(param) for param in start]
+    theirs = torch.optim.AdamW([{"params": tensors[:1]}], weight_decay=0.1)
+    ours = optim.AdamW([{"params": start[:1]}], weight_decay=0.1)
+    theirs.add_param_group({"params": tensors[1:], "decoupled_weight_decay": False})
+    ours.add_param_group({"params": start[1:], "decoupled_weight_decay": False})
+    with correctly_rounded_sqrt():
+        for step in range(6):
+            if step == 3:
+                assert not ours.param_groups[1]["decoupled_weight_decay"]
+                theirs.load_state_dict(theirs.state_dict())
+                ours.load_state_dict(ours.state_dict())
+                assert ours.param_groups[1]["decoupled_weight_decay"] is True
+                assert theirs.param_groups[1]["decoupled_weight_decay"] is True
+            grads = draw(rng, [(33,), (33,)], "float32")
+            for group, tensor, grad in zip(ours.param_groups, tensors, grads, strict=True):
+                group["params"][0].grad, tensor.grad = grad, to_torch(grad)
+            ours.step()
+            theirs.step()
+            for group, tensor in zip(ours.param_groups, tensors, strict=True):
+                assert same_numbers(group["params"][0].data, to_numpy(tensor))
 
 
 HALF_SHAPES = [(1024,), (31,), ()]

@@ -1,5 +1,7 @@
 """Adafactor and Muon against real torch: their sums are taken in another order than torch's."""
 
+import copy
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,8 +12,11 @@ from torch.optim._muon import _zeropower_via_newtonschulz
 
 import cases
 import torchwise
+import torchwise.rules.adafactor
+import torchwise.rules.muon
 from distance import same_numbers, ulps_apart
 from functional_run import FunctionalRun, draw
+from muon_drift import bound_on_drift
 from torch_oracle import TorchRun, to_numpy, to_torch
 from torchwise.rules.muon import orthogonalized
 
@@ -69,17 +74,24 @@ def test_adafactor_is_equal_to_the_bit_where_its_sums_are_exact(given, stateful,
             assert (lacks and their is None) or same_numbers(our, their)
 
 
-@pytest.mark.parametrize("given", FREE, ids=str)
-def test_each_step_of_adafactor_within_the_rounding_of_its_sums(given, precision):
-    """A sum of n squares is off by at most n / 2 ulp in either order, its root by half of that.
+def assert_step_of_adafactor(our, their, old):
+    """Within the rounding of its sums.
 
+    A sum of n squares is off by at most n / 2 ulp in either order, its root by half of that.
     The root mean square of rows, of columns, of the parameter and of the step enter a step, the
     first two through another root: 2 * n ulp in all, and the sum with the parameter rounds once.
     """
+    eps = np.finfo(old.dtype).eps
+    step = np.abs(their - old) + 4 * eps * np.abs(old)
+    allowed = 2 * our.size * eps * step + 2 * eps * np.abs(old)
+    assert np.all(np.abs(our - their) <= allowed)
+
+
+@pytest.mark.parametrize("given", FREE, ids=str)
+def test_each_step_of_adafactor_within_the_rounding_of_its_sums(given, precision):
     rng = np.random.default_rng(1)
     ours = FunctionalRun(torchwise.adafactor(**given), draw(rng, SHAPES, precision))
     theirs = TorchRun(torch.optim.Adafactor, ours.params, **given)
-    eps = np.finfo(precision).eps
     for _ in range(20):
         before = theirs.params
         states = {key: theirs.states(key) for key in ("row_var", "col_var", "variance")}
@@ -88,22 +100,25 @@ def test_each_step_of_adafactor_within_the_rounding_of_its_sums(given, precision
         ours.step(grads)
         theirs.step(grads)
         for our, their, old in zip(ours.params, theirs.params, before):
-            step = np.abs(their - old) + 4 * eps * np.abs(old)
-            allowed = 2 * our.size * eps * step + 2 * eps * np.abs(old)
-            assert np.all(np.abs(our - their) <= allowed)
+            assert_step_of_adafactor(our, their, old)
+
+
+def assert_step_of_muon(our, their, old, given):
+    """A step has entries of bfloat16, whose rounding other sums may turn: within 4 of its ulp.
+
+    That bound was measured (2 at most). The derived one, see `muon_drift`, is wider: the polynomial
+    may multiply an error by 3.4 at each of its five steps.
+    """
+    decay = float(given.get("lr", 1e-3)) * given.get("weight_decay", 0.1)
+    largest = np.max(np.abs(their - old * (1 - decay)))
+    assert np.max(np.abs(our - their)) <= 4 * 2**-8 * largest
 
 
 @pytest.mark.parametrize("given", MUON, ids=str)
 def test_muon_moves_as_torch_does(given, precision):
-    """A step has entries of bfloat16, whose rounding other sums may turn: within 4 of its ulp.
-
-    That bound was measured (2 at most). A derived one says nothing: the polynomial may multiply
-    an error by 3.4 at each of its five steps.
-    """
     rng = np.random.default_rng(2)
     ours = FunctionalRun(torchwise.muon(**given), draw(rng, MATRICES, precision))
     theirs = TorchRun(torch.optim.Muon, ours.params, **given)
-    lr = given.get("lr", 1e-3)
     for _ in range(10):
         before = theirs.params
         ours.adopt(before, {"momentum_buffer": theirs.states("momentum_buffer")})
@@ -111,8 +126,7 @@ def test_muon_moves_as_torch_does(given, precision):
         ours.step(grads)
         theirs.step(grads)
         for our, their, old in zip(ours.params, theirs.params, before):
-            largest = np.max(np.abs(their - old * (1 - lr * given.get("weight_decay", 0.1))))
-            assert np.max(np.abs(our - their)) <= 4 * 2**-8 * largest
+            assert_step_of_muon(our, their, old, given)
         for our, their in zip(ours.states("momentum_buffer"), theirs.states("momentum_buffer")):
             assert same_numbers(our, their)
 
@@ -128,6 +142,35 @@ def test_orthogonalized_matrices(shape):
     assert np.max(np.abs(ours.astype(np.float32) - theirs.astype(np.float32))) <= largest * 2**-6
     values = np.linalg.svd(ours.astype(np.float64), compute_uv=False)
     assert np.all((values > 0.3) & (values < 1.7))
+
+
+@pytest.mark.parametrize("given", MUON, ids=str)
+@pytest.mark.parametrize("shape", MATRICES)
+def test_the_order_of_sums_drives_muon_no_further_than_derived(shape, given):
+    """See `muon_drift`. Measured: no bit differs for these matrices.
+
+    The bound is 7 to 12 % of the norm with the polynomial of three gentle steps, 32 % for a row,
+    and two to three times the norm with torch's own, which multiplies small singular values by 3.4
+    at each of five steps: there only the measured bound above says something.
+    """
+    (matrix,) = draw(np.random.default_rng(6), [shape], "float32")
+    coefficients = given.get("ns_coefficients", (3.4445, -4.775, 2.0315))
+    steps = range(given.get("ns_steps", 5) + 1)
+    ours = [np.asarray(orthogonalized(jnp.asarray(matrix), coefficients, n, 1e-7)) for n in steps]
+    theirs = [
+        to_numpy(_zeropower_via_newtonschulz(to_torch(matrix), coefficients, n, 1e-7))
+        for n in steps
+    ]
+    ours, theirs = ([wide(one) for one in run] for run in (ours, theirs))
+    apart = np.linalg.norm(ours[-1] - theirs[-1])
+    bound = bound_on_drift(ours, theirs, coefficients)
+    assert apart <= bound
+
+
+def wide(matrix):
+    """In float64, with no more rows than columns."""
+    matrix = matrix.astype(np.float64)
+    return matrix.T if matrix.shape[0] > matrix.shape[1] else matrix
 
 
 @pytest.mark.parametrize("steps", [100, 1000])
@@ -150,6 +193,59 @@ def test_parameters_that_are_refused():
             transform.init(jnp.ones((2, 2), jnp.complex64))
 
 
+@pytest.mark.parametrize("step", [int, float, np.float32])
+def test_old_dicts_of_adafactor_load_as_in_torch(step):
+    """Without the key that torch fills in, and with step counts that are no tensors."""
+    rng, shapes = np.random.default_rng(5), [(2, 64), (100,), ()]
+    theirs = TorchRun(torch.optim.Adafactor, draw(rng, shapes, "float32"))
+    theirs.step(draw(rng, shapes, "float32"))
+    old = copy.deepcopy(theirs.optimizer.state_dict())
+    for key in torchwise.rules.adafactor.Adafactor.added_later:
+        del old["param_groups"][0][key]
+    for entry in old["state"].values():
+        entry["step"] = step(entry["step"])
+    theirs.optimizer.load_state_dict(copy.deepcopy(old))
+    expected = theirs.optimizer.state_dict()
+    params = [jnp.asarray(param) for param in theirs.params]
+    transform, state = torchwise.from_state_dict(old, params)
+    stateful = torchwise.optim.Adafactor(params)
+    stateful.load_state_dict(old)
+    for back in (torchwise.to_state_dict(transform, state, params), stateful.state_dict()):
+        assert back["param_groups"] == expected["param_groups"]
+        assert_same_entries(back["state"], expected["state"])
+
+
+@pytest.mark.parametrize("key", torchwise.rules.muon.Muon.group_keys)
+def test_no_key_of_muon_came_later(key):
+    """torch fills in none of them either: its step fails."""
+    theirs = TorchRun(torch.optim.Muon, [np.ones((2, 2), np.float32)])
+    old = theirs.optimizer.state_dict()
+    del old["param_groups"][0][key]
+    theirs.optimizer.load_state_dict(old)
+    with pytest.raises(KeyError, match=key):
+        theirs.step([np.ones((2, 2), np.float32)])
+    ours = torchwise.optim.Muon([jnp.ones((2, 2))])
+    with pytest.raises(ValueError, match=f"missing '{key}'"):
+        ours.load_state_dict(old)
+
+
+def as_tensors(state_dict):
+    """A dict of ours for torch."""
+    entries = {
+        identity: {key: to_torch(np.asarray(value)) for key, value in entry.items()}
+        for identity, entry in state_dict["state"].items()
+    }
+    return {**state_dict, "state": entries}
+
+
+def assert_same_entries(ours, theirs):
+    assert list(ours) == list(theirs)
+    for identity, entry in theirs.items():
+        assert list(ours[identity]) == list(entry)
+        for key, value in entry.items():
+            assert same_numbers(ours[identity][key], to_numpy(value))
+
+
 @pytest.mark.parametrize(
     ("name", "shapes"), [("Adafactor", [(2, 64), (100,), ()]), ("Muon", [(7, 9), (2, 2)])]
 )
@@ -165,11 +261,10 @@ def test_state_dicts_go_there_and_back(name, shapes):
     stateful.load_state_dict(saved)
     for back in (torchwise.to_state_dict(transform, state, params), stateful.state_dict()):
         assert back["param_groups"] == saved["param_groups"]
-        assert list(back["state"]) == list(saved["state"])
-        for identity, entry in saved["state"].items():
-            assert list(back["state"][identity]) == list(entry)
-            for key, value in entry.items():
-                assert same_numbers(back["state"][identity][key], to_numpy(value))
+        assert_same_entries(back["state"], saved["state"])
+        again = TorchRun(getattr(torch.optim, name), theirs.params)
+        again.optimizer.load_state_dict(as_tensors(back))
+        assert_same_entries(back["state"], again.optimizer.state_dict()["state"])
     grads = draw(rng, shapes, "float32")
     new, _ = jax.jit(lambda p, s, g: transform.step(g, s, p))(params, state, grads)
     again, held, other = stateful.to_functional()

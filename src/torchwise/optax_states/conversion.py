@@ -64,7 +64,8 @@ def to_optax_state(
     match = match_of(call, transform, params)
     _check_state(call, state, match.chain, params)
     held = arrays_of(state.states)
-    fields = {match.fields[key]: match.scaled(key, tree) for key, tree in held.items()}
+    known = {key: name for key, name in match.fields.items() if key in held}
+    fields = {name: match.scaled(key, held[key]) for key, name in known.items()}
     template = jax.eval_shape(match.optimizer.init, params)
     if any(_COUNT in part._fields for part in _parts(template)):
         fields[_COUNT] = _common_count(call, state.step, params)
@@ -116,17 +117,20 @@ def from_optax_state(
             found.setdefault(name, []).append(value)
     counts = {int(count) for count in found.get(_COUNT, ())}
     template = jax.eval_shape(match.chain.init, params)
+    steps = _steps(call, counts, step, template.step, params)
     states = [
         part._replace(
             **{
-                key: match.unscaled(key, found[match.fields[key]][0])
+                key: match.derived(key, params, *counts)
+                if key not in match.fields
+                else match.unscaled(key, found[match.fields[key]][0])
                 for key, tree in part._asdict().items()
                 if tree is not None
             }
         )
         for part in template.states
     ]
-    return ChainState(_steps(call, counts, step, template.step, params), tuple(states))
+    return ChainState(steps, tuple(states))
 
 
 def _check_state(call: str, state: Any, chain: Chain, params: Any) -> None:

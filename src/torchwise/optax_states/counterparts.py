@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from torchwise.numbers import Schedule
@@ -31,6 +32,8 @@ class Counterpart(NamedTuple):
         fields: from torch's key to the name of the field in a state of optax.
         differences: those for which a rule is refused.
         factors: what optax's value is, divided by torch's, where that is not 1.
+        derived: what torch keeps for each parameter and optax does not, as a float32 number made of
+            the rule and the count of gradients.
         native: whether the formula takes a complex number for a number, as optax does.
     """
 
@@ -38,6 +41,7 @@ class Counterpart(NamedTuple):
     fields: Mapping[str, str]
     differences: tuple[Difference, ...] = ()
     factors: Mapping[str, Callable[[Any], float]] = {}
+    derived: Mapping[str, Callable[[Any, int], Any]] = {}
     native: bool = False
 
 
@@ -73,6 +77,22 @@ def _adamax(rule: Any) -> optax.GradientTransformation:
 
 def _adadelta(rule: Any) -> optax.GradientTransformation:
     return optax.adadelta(rule.lr, rule.rho, rule.eps)
+
+
+def _nadam(rule: Any) -> optax.GradientTransformation:
+    if rule.decoupled_weight_decay:
+        return optax.nadamw(rule.lr, **_averages(rule), weight_decay=rule.weight_decay)
+    return optax.nadam(rule.lr, **_averages(rule))
+
+
+def _momentum_product(rule: Any, count: int) -> np.float32:
+    """Return `betas[0]**count`, rounded after each product as torch rounds it."""
+    product, before = np.float32(1), None
+    for _ in range(count):
+        if product == before:  # 0 at last, or 1 where float32 does not know the beta from 1
+            break
+        product, before = product * np.float32(rule.betas[0]), product
+    return product
 
 
 def _radam(rule: Any) -> optax.GradientTransformation:
@@ -167,6 +187,20 @@ COUNTERPARTS: Mapping[str, Counterpart] = {
     "AdamW": _ADAM,
     "Adamax": Counterpart(_adamax, {"exp_avg": "mu", "exp_inf": "nu"}),
     "Adadelta": Counterpart(_adadelta, {"square_avg": "e_g", "acc_delta": "e_x"}),
+    "NAdam": Counterpart(
+        _nadam,
+        _MOMENTS,
+        differences=(
+            Difference(
+                lambda rule: 1 - 0.5 * 0.96**rule.momentum_decay != 1,
+                "momentum_decay={rule.momentum_decay}: optax.nadam has no momentum schedule: its "
+                "mu is betas[0] from the first gradient on, torch's rises to it as momentum_decay "
+                "says; steps would be of another size. With momentum_decay=1000 or more the "
+                "formulas are equal",
+            ),
+        ),
+        derived={"mu_product": _momentum_product},
+    ),
     "RAdam": Counterpart(
         _radam,
         _MOMENTS,
@@ -182,8 +216,6 @@ COUNTERPARTS: Mapping[str, Counterpart] = {
 }
 
 WITHOUT_COUNTERPART: Mapping[str, str] = {
-    "NAdam": "optax.nadam has no momentum schedule: its mu is betas[0] from the first gradient on, "
-    "torch's rises to it as momentum_decay says; steps would be of another size",
     "ASGD": "optax has no such function",
     "SparseAdam": "optax has no such function, and takes no sparse gradients",
     "Rprop": "optax.rprop applies the step that it made at the gradient before; it would be one "

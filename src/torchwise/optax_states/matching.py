@@ -11,6 +11,7 @@ import optax
 from torchwise import trees
 from torchwise.optax_states.counterparts import COUNTERPARTS, WITHOUT_COUNTERPART
 from torchwise.param_groups import ParamGroups
+from torchwise.placement import placed_like
 from torchwise.rules.weight_decay import decouples
 from torchwise.state_dict.groups import plain, torch_rule
 from torchwise.transformation import Chain
@@ -43,6 +44,13 @@ class Match(NamedTuple):
         """Return torch's values for optax's."""
         factor = self._factor(key)
         return tree if factor is None else jax.tree.map(lambda leaf: leaf / factor, tree)
+
+    def derived(self, key: str, params: Any, count: int) -> Any:
+        """Return torch's numbers that optax does not keep, one for each parameter."""
+        value = COUNTERPARTS[self.rule.name].derived[key](self.rule, count)
+        return jax.tree.map(
+            lambda param: placed_like(jnp.asarray(param), jnp.asarray(value)), params
+        )
 
     def _factor(self, key: str) -> float | None:
         factor = COUNTERPARTS[self.rule.name].factors.get(key)

@@ -90,12 +90,16 @@ def value_and_grad(
     given: list[jax.Array],
     args: tuple[Any, ...],
 ) -> tuple[Any, list[jax.Array]]:
-    """Return what the loss function returns, and its gradients for `params`."""
+    """Return what the loss function returns, and its gradients for `params`.
+
+    JAX's gradient for a complex parameter is the conjugate of torch's, along which the loss rises.
+    """
 
     def of_params(params: list[jax.Array]) -> Any:
         return loss_fn(skeleton.fill(params, given), *args)
 
-    return jax.value_and_grad(of_params, has_aux=has_aux)(params)
+    out, grads = jax.value_and_grad(of_params, has_aux=has_aux)(params)
+    return out, [jnp.conj(grad) if jnp.iscomplexobj(grad) else grad for grad in grads]
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2, 3), donate_argnums=(4, 5))

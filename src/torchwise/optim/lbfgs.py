@@ -6,7 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from torchwise.numbers import number, numbers
+from torchwise.numbers import number
 from torchwise.optim import lbfgs_state
 from torchwise.optim.hooks import hooked
 from torchwise.optim.optimizer import Optimizer
@@ -163,7 +163,7 @@ class LBFGS(Optimizer):
         return results[0]
 
     def _options(self, group: Mapping[str, Any]) -> Options:
-        return Options.from_group({key: numbers(group[key]) for key in Options.group_keys})
+        return Options.from_group({key: number(group[key]) for key in Options.group_keys})
 
     def _begin(self) -> None:
         """There is no state before the first step."""

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import jax
 import numpy as np
 
-from torchwise.numbers import numbers
+from torchwise.numbers import tensor_numbers
 from torchwise.optim import engine, functional, state_dicts
 from torchwise.optim.collection import Collection, collected_tree, is_groups, listed
 from torchwise.optim.groups import complete_group
@@ -123,7 +123,9 @@ class Optimizer(Hooked):
 
     def _rule(self, group: Mapping[str, Any]) -> Rule:
         """Return the rule with the hyperparameters of a group, read as numbers."""
-        return self.rule.from_group({key: numbers(group[key]) for key in self.rule.group_keys})
+        return self.rule.from_group(
+            {key: tensor_numbers(group[key]) for key in self.rule.group_keys}
+        )
 
     def _check(self, group: Mapping[str, Any]) -> None:
         """Raise torch's errors for invalid hyperparameters."""
@@ -196,6 +198,8 @@ class Optimizer(Hooked):
 
     def backward(self, loss_fn: Callable[..., Any], *args: Any, has_aux: bool = False) -> Any:
         """Add the gradients of `loss_fn(optimizer.params, *args)` to `.grad`, jitted.
+
+        Those of complex parameters are torch's, the conjugates of JAX's: along them the loss rises.
 
         Args:
             loss_fn: a function, the same object at every call, or it is compiled again.
@@ -357,10 +361,11 @@ class Optimizer(Hooked):
 
     def _prepare(self, group: Mapping[str, Any]) -> Prepared:
         values = tuple([group.get(key) for key in self._rule_keys()])
-        try:
-            return self._prepared(values)
+        try:  # with their types: a number of numpy equals Python's, and computes in other ways
+            return self._prepared(values, tuple(map(type, values)))
         except TypeError:  # arrays cannot be hashed
-            return self._prepared(tuple(map(numbers, values)))
+            values = tuple(map(tensor_numbers, values))
+            return self._prepared(values, repr(values))
 
     def _rule_keys(self) -> Sequence[str]:
         """The keys of a group that its rule depends on."""
@@ -369,7 +374,7 @@ class Optimizer(Hooked):
     def _reset_cache(self) -> None:
         """Most steps have the hyperparameters of the one before, or of one not long ago."""
 
-        def prepared(values: tuple[Any, ...]) -> Prepared:
+        def prepared(values: tuple[Any, ...], _: Any) -> Prepared:
             return Prepared(self._rule(dict(zip(self._rule_keys(), values))))
 
         self._prepared = functools.lru_cache(maxsize=64)(prepared)

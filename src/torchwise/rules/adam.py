@@ -5,7 +5,7 @@ from typing import Any, ClassVar, NamedTuple
 
 import jax
 
-from torchwise.doubles import power, product
+from torchwise.doubles import power, product, quotient
 from torchwise.fields import term
 from torchwise.numbers import Scalar, Schedule, is_array, refuse
 from torchwise.rounding import add, addcdiv, div, full_like, maximum, mul, sqrt
@@ -140,7 +140,7 @@ class Adam(Rule):
         decays = decays_at(self.betas, step)
         return AdamNumbers(
             decays=decays,
-            step_size=self.lr / decays.correction1,
+            step_size=quotient(self.lr, decays.correction1),
             root=power(decays.correction2, 0.5),
             eps=self.eps,
             decay=1 - product(self.lr, self.weight_decay),

@@ -7,7 +7,7 @@ import jax
 import numpy as np
 
 from torchwise.doubles import power
-from torchwise.numbers import Scalar, check_rate, is_array, refuse, require
+from torchwise.numbers import Scalar, check_rate, double, is_array, refuse, require
 from torchwise.rounding import addcmul, lerp, mul
 
 
@@ -64,7 +64,9 @@ def check_tensors(betas: Sequence[Scalar], eager: Any) -> None:
 def decays_at(betas: Sequence[Scalar], step: Any) -> Decays:
     """Return the weights and the corrections of a step, in double precision."""
     beta1, beta2 = betas
-    return Decays(1 - beta1, beta2, 1 - beta2, 1 - power(beta1, step), 1 - power(beta2, step))
+    # torch casts the first beta, where it is a tensor, to the type of the parameter.
+    rest1 = 1 - double(beta1)
+    return Decays(rest1, beta2, 1 - beta2, 1 - power(beta1, step), 1 - power(beta2, step))
 
 
 def averaged(average: jax.Array, grad: jax.Array, n: Decays) -> jax.Array:

@@ -8,7 +8,7 @@ import jax
 from torchwise.doubles import choose, power, product
 from torchwise.fields import term
 from torchwise.numbers import Scalar, Schedule, double
-from torchwise.rounding import add, div, full_like, mul, reciprocal, select, sqrt
+from torchwise.rounding import add, div, full_like, mul, pinned, reciprocal, select, sqrt
 from torchwise.rule import Rule
 from torchwise.rules.moments import Decays, averaged, averaged_squares, check_shared, decays_at
 from torchwise.rules.weight_decay import decouples, gradient_blocks
@@ -121,7 +121,8 @@ class RAdam(Rule):
         step = double(step)
         decays = decays_at(self.betas, step)
         longest = 2 / (1 - self.betas[1]) - 1
-        length = longest - 2 * step * power(self.betas[1], step) / decays.correction2
+        # Pinned: of two known numbers that are subtracted one by one XLA would take the sum.
+        length = pinned(longest - 2 * step * power(self.betas[1], step) / decays.correction2)
 
         def rectification() -> Any:
             grown = (length - 4) * (length - 2) * longest
