@@ -16,6 +16,7 @@ _HIDDEN = ("params", "param_names")
 _MAX_TEXT = 200
 _MAX_CELL = 40  # of the table of an optimizer; names may have _MAX_TEXT
 _MAX_COLUMNS = 12  # LBFGS has eleven kinds of state
+_MAX_CELLS = 4  # of an entry that is described again, where several parameters have one
 _MAX_CHARACTERS = 20_000_000
 
 
@@ -101,10 +102,12 @@ class _Description:
             id(entry): [*self._shape(entry), *(self._cell(entry.get(key)) for key in shown)]
             for entry in distinct
         }
-        rows = [
-            [_name(one), _name(names[i]) if i < len(names) else "-", *cells[id(entry)]]
-            for i, (one, entry) in enumerate(zip(ids, entries))
-        ]
+        rows = []
+        for i, (one, entry) in enumerate(zip(ids, entries)):
+            name = _name(names[i]) if i < len(names) else "-"
+            rows.append([_name(one), name, *cells[id(entry)]])
+            if len(entry) > _MAX_CELLS:
+                cells[id(entry)] = [f"as {_name(one)}", *[""] * (len(shown) + 1)]
         header = [f"|{_cut(key)}|" if key in with_norm else _cut(key) for key in shown]
         yield from _table(["id", "name", "shape", "dtype", *header], rows)
         if len(keys) > len(shown):

@@ -147,5 +147,8 @@ def _ahead(grad: jax.Array, velocity: jax.Array, n: TraceWithLrNumbers) -> jax.A
 
 
 def _rounded(lr: Scalar, param: jax.Array, like: jax.Array) -> jax.Array:
-    """The rate as it is multiplied into the gradient: rounded to the parameter's own type."""
-    return jnp.full_like(param.real, lr, shape=()).astype(like.dtype)
+    """The rate as it is multiplied into the gradient: rounded to the parameter's own type.
+
+    Of the parameter, only the type: inside `shard_map` it may differ by device, and the rate not.
+    """
+    return jnp.asarray(lr, jnp.finfo(param.dtype).dtype).astype(like.dtype)

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from torchwise.optim.transaction import settle
+from torchwise.trees import is_optimizable
 
 
 class Parameter:
@@ -44,7 +45,7 @@ class Parameter:
         self._grad: jax.Array | None = None
         self._owned = False
         self._data = immutable(data)
-        if not jnp.issubdtype(self._data.dtype, jnp.inexact):
+        if not is_optimizable(self._data.dtype):
             raise TypeError(
                 "only arrays of floating point and complex dtype can be optimized, "
                 f"but {self.label} is {self._data.dtype}"
