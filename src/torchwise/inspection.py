@@ -5,7 +5,7 @@ So each value is described once, every text has a bound, and so has all of it to
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 
@@ -140,7 +140,7 @@ def _is_container(value: Any) -> bool:
     return isinstance(value, Mapping | list | tuple | np.ndarray)
 
 
-def _is_optimizer(value: Any) -> bool:
+def _is_optimizer(value: Any) -> TypeGuard[Mapping[str, Any]]:
     if not isinstance(value, Mapping) or not {"state", "param_groups"} <= value.keys():
         return False
     groups, state = value["param_groups"], value["state"]

@@ -27,10 +27,11 @@ def norm(array: np.ndarray) -> float | None:
     reach = sum((size - 1) * abs(stride) for size, stride in zip(once.shape, once.strides))
     if once.size > 1 + reach // once.itemsize:
         return None
-    peak = float(np.max([np.max(np.abs(chunk)) for chunk in _chunks(once)]))
-    if peak == 0.0 or not math.isfinite(peak):
-        return peak
-    squares = sum(float(np.sum(np.square(np.abs(chunk / peak)))) for chunk in _chunks(once))
+    with np.errstate(all="ignore"):  # of NaN and infinities, which the result tells
+        peak = float(np.max([np.max(np.abs(chunk)) for chunk in _chunks(once)]))
+        if peak == 0.0 or not math.isfinite(peak):
+            return peak
+        squares = sum(float(np.sum(np.square(np.abs(chunk / peak)))) for chunk in _chunks(once))
     return peak * math.sqrt(squares) * math.sqrt(repeats)
 
 

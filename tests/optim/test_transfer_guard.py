@@ -19,6 +19,7 @@ def test_a_changed_rate_is_moved_where_that_is_forbidden_to_jit(make, level):
 
     for optimizer in (plain, guarded):
         optimizer.backward(lambda params: jnp.sum(params["w"] ** 2))
+        optimizer.step()  # makes the state, out of constants
     run(plain)
     with jax.transfer_guard_host_to_device(level):
         run(guarded)

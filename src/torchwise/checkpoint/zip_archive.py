@@ -68,7 +68,7 @@ class ZipArchive:
         """Bytes of a member; their checksum is compared where all of them are read anyway."""
         data = self._content.storage(*self._range(name))
         if self._content.in_memory:
-            self._check(name, zlib.crc32(data))
+            self._check(name, zlib.crc32(data.data))
         return data
 
     def read(self, name: str) -> bytes:

@@ -13,6 +13,8 @@ from torchwise.optim.prepared import Prepared
 from torchwise.optim.state import ParameterState, State
 from torchwise.state_dict.entry import STEP, initial_entry, step_array
 
+_GUARD = "jax_transfer_guard_host_to_device"  # known to JAX alone, not to its types
+
 
 class Job:
     """The parameters that a step moves, in the order of the groups.
@@ -49,7 +51,7 @@ class Job:
         It takes less time than to move them here.
         """
         rows = split(self._numbers)
-        guard = jax.config.jax_transfer_guard_host_to_device
+        guard = getattr(jax.config, _GUARD)
         return rows if guard in (None, "allow") else jax.device_put(rows)
 
     @property

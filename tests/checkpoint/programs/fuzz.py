@@ -13,6 +13,7 @@ import numpy as np
 from mutations import mutate
 
 from torchwise.checkpoint import CheckpointError, load
+from torchwise.inspection import describe
 
 HEADROOM = 48 * 2**20
 EXPECTED_EVENTS = {"open", "mmap.__new__", "builtins.id"}
@@ -65,6 +66,8 @@ def attempt(path, watch, mmap):
             raise
         return "refused"
     touch(value)
+    for line in describe(value):
+        assert len(line) < 2000
     return "read"
 
 
