@@ -183,6 +183,25 @@ def test_the_optimizer_of_flax(around, inner):
     ]
 
 
+def test_the_groups_of_the_optimizer_of_flax():
+    model = Model()
+
+    def labels(tree):
+        return jax.tree.map(lambda x: "matrix" if x.ndim > 1 else "vector", tree)
+
+    transform = optax.partition({"matrix": sgd(weight_decay=0.5), "vector": sgd()}, labels)
+    optimizer = nnx.Optimizer(model, transform, wrt=nnx.Param)
+    params = nnx.state(model, nnx.Param)
+    optimizer.update(model, params)
+    layout = torchwise.layouts.flax_nnx(model)
+    saved = torchwise.to_state_dict(transform, optimizer.opt_state, params, layout=layout)
+    assert [group["param_names"] for group in saved["param_groups"]] == [
+        ["linear.weight"],
+        ["linear.bias", "norm.bias", "norm.weight"],
+    ]
+    assert saved["state"][0]["momentum_buffer"].shape == (3, 2)
+
+
 REFUSED = {
     "decay before": (
         lambda: optax.chain(optax.add_decayed_weights(0.1), sgd()),

@@ -78,15 +78,17 @@ def parts_of(transform: Any, state: Any, params: Any) -> list[Part]:
 
 
 def bare(tree: Any) -> Any:
-    """Return a tree with arrays in the place of Flax's variables around them."""
+    """Return a tree with what Flax's variables hold in the place of the variables."""
 
     def is_variable(node: Any) -> bool:
         return type(node).__module__.startswith("flax.") and hasattr(node, "get_value")
 
+    def held(node: Any) -> Any:
+        # An array, or the MaskedNode that optax has put in its place.
+        return jax.tree.leaves(node, is_leaf=lambda inner: inner is not node)[0]
+
     return jax.tree.map(
-        lambda node: jax.tree.leaves(node)[0] if is_variable(node) else node,
-        tree,
-        is_leaf=is_variable,
+        lambda node: held(node) if is_variable(node) else node, tree, is_leaf=is_variable
     )
 
 
