@@ -12,6 +12,8 @@ import numpy as np
 from jax import lax
 from jax.sharding import AxisType, PartitionSpec
 
+from torchwise.placement import as_varying
+
 
 def accumulate_gradients(
     value_and_grad: Callable[..., Any],
@@ -91,7 +93,7 @@ def _nothing(like: Any) -> jax.Array:
     start = jnp.full(like.shape, -0.0, like.dtype)
     if _is_explicit(like):
         return jax.reshard(start, like.sharding.spec)
-    return lax.pcast(start, tuple(like.manual_axis_type.varying), to="varying")
+    return as_varying(like, start)
 
 
 def _is_explicit(like: Any) -> bool:

@@ -29,7 +29,7 @@ FILES = {
     "json_deep": (".safetensors", safetensors_bytes(STRUCTURE % ("[" * MANY)), "too deeply"),
     "json_many": (".safetensors", safetensors_bytes("{" + "[" * 13 * MEGABYTE), "12000000 objects"),
 }
-BOUND = 160 * MEGABYTE
+BOUND = 120 * MEGABYTE
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads the peak from /proc")

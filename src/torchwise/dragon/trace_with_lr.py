@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from torchwise.numbers import Scalar, Schedule
+from torchwise.placement import varying_like
 from torchwise.rounding import add, div, full_like, mul, neg
 from torchwise.rule import Rule
 from torchwise.transformation import Chain, chain
@@ -44,6 +45,7 @@ class TraceWithLr(Rule):
     """velocity = momentum * velocity + lr * grad; param - velocity."""
 
     State: ClassVar = TraceWithLrState
+    in_strips: ClassVar[bool] = True
 
     lr: Scalar | Schedule
     momentum: Scalar
@@ -75,6 +77,7 @@ class CorrectedTraceWithLr(Rule):
     """
 
     State: ClassVar = CorrectedTraceWithLrState
+    in_strips: ClassVar[bool] = True
 
     lr: Scalar | Schedule
     momentum: Scalar
@@ -84,7 +87,8 @@ class CorrectedTraceWithLr(Rule):
         """No velocity, at a rate of 1."""
         wide = param.dtype in (jnp.dtype(jnp.float64), jnp.dtype(jnp.complex128))
         last_lr = jnp.ones((), jnp.float64 if wide else jnp.float32)
-        return CorrectedTraceWithLrState(full_like(param, -0.0), last_lr)
+        # A step fences it together with the velocity, which makes the types of both alike.
+        return CorrectedTraceWithLrState(full_like(param, -0.0), varying_like(param, last_lr))
 
     def numbers(self, step: Any) -> TraceWithLrNumbers:
         return TraceWithLrNumbers(self.momentum, self.lr)
@@ -147,8 +151,5 @@ def _ahead(grad: jax.Array, velocity: jax.Array, n: TraceWithLrNumbers) -> jax.A
 
 
 def _rounded(lr: Scalar, param: jax.Array, like: jax.Array) -> jax.Array:
-    """The rate as it is multiplied into the gradient: rounded to the parameter's own type.
-
-    Of the parameter, only the type: inside `shard_map` it may differ by device, and the rate not.
-    """
-    return jnp.asarray(lr, jnp.finfo(param.dtype).dtype).astype(like.dtype)
+    """The rate as it is multiplied into the gradient: rounded to the parameter's own type."""
+    return jnp.full_like(param.real, lr, shape=()).astype(like.dtype)

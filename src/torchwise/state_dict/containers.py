@@ -57,7 +57,7 @@ def parts_of(transform: Any, state: Any, params: Any) -> list[Part]:
     Args:
         transform: a chain, or `optax.chain`, `named_chain`, `partition`, `masked`, `MultiSteps` or
             `inject_hyperparams` around chains, in each other too; or another container around one.
-        state: its state.
+        state: its state, `bare`.
         params: the parameters.
 
     Raises:
@@ -142,7 +142,7 @@ def _in_sequence(kind: str, inner: list[_Node]) -> Iterator[Part]:
 
 def _part(definition: Definition, node: _Node) -> Part:
     chain = Chain(definition.transforms, definition.per_parameter_steps)
-    problem = difference(node.state, jax.eval_shape(chain.init, node.params))
+    problem = difference(node.state, bare(jax.eval_shape(chain.init, node.params)))
     if problem:
         raise ValueError(f"to_state_dict(): the state is not that of these parameters: {problem}")
     return Part(chain, node.state, tuple(jax.tree.leaves(node.places)))

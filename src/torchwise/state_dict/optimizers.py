@@ -145,7 +145,7 @@ def to_state_dict(
         ({0: {'momentum_buffer': Array([1., 1.], dtype=float32)}}, ['w'])
     """
     places = layout.places(params)
-    params, state = bare(params), bare(state)
+    state = bare(state)
     if isinstance(transform, ParamGroups):
         parts = _own_parts(transform, state, params)
         kept, saved = transform.grouping.options, transform.grouping.saved
@@ -186,7 +186,7 @@ def _refuse_mixture(parts: Sequence[Part]) -> None:
 
 
 def _own_parts(transform: ParamGroups, state: Any, params: Any) -> list[Part]:
-    problem = difference(state, jax.eval_shape(transform.init, params))
+    problem = difference(state, bare(jax.eval_shape(transform.init, params)))
     if problem:
         raise ValueError(f"to_state_dict(): the state is not that of these parameters: {problem}")
     members = transform.grouping.members
