@@ -93,7 +93,7 @@ def test_an_optimizer_alone_and_an_unknown_one(tmp_path, capsys):
         (np.array([True, False]), "1"),
         (np.zeros((0, 3), np.float32), "0"),
         (np.array([1.0, np.nan]), "nan"),
-        (np.frombuffer(b"\x01\x7f\x80\x3f", "<u2").view(ml_dtypes.bfloat16), "nan"),
+        (np.frombuffer(b"\x81\x7f\x80\x3f", "<u2").view(ml_dtypes.bfloat16), "nan"),
         (np.array([np.finfo(np.float64).max, np.inf]), "inf"),
         (np.array([1.0, -np.inf]), "inf"),
     ],
