@@ -1,8 +1,11 @@
 """The command line, as a user runs it."""
 
 import os
+import runpy
+import signal
 import subprocess
 import sys
+import threading
 import tomllib
 from pathlib import Path
 
@@ -11,7 +14,8 @@ import numpy as np
 import pytest
 import torch
 
-from torchwise import checkpoint, cli
+from torchwise import checkpoint, cli, inspection
+from torchwise.checkpoint import files
 
 DATA = Path(__file__).parent / "checkpoint" / "data"
 COMMAND = [sys.executable, "-m", "torchwise.cli"]
@@ -89,6 +93,8 @@ def test_an_optimizer_alone_and_an_unknown_one(tmp_path, capsys):
         (np.array([True, False]), "1"),
         (np.zeros((0, 3), np.float32), "0"),
         (np.array([1.0, np.nan]), "nan"),
+        (np.frombuffer(b"\x81\x7f\x80\x3f", "<u2").view(ml_dtypes.bfloat16), "nan"),
+        (np.array([np.finfo(np.float64).max, np.inf]), "inf"),
         (np.array([1.0, -np.inf]), "inf"),
     ],
 )
@@ -113,6 +119,118 @@ def test_other_values_are_one_line_each(tmp_path, capsys):
         "empty",
     ]
     assert max(map(len, lines)) <= 210
+
+
+def inspected(path, capsys):
+    assert cli.main(["inspect", str(path)]) == 0
+    return capsys.readouterr().out.splitlines()
+
+
+@pytest.mark.parametrize(
+    ("tensor", "norm"),
+    [
+        (torch.full((1, 1), 3.0).expand(2**40, 4), 3 * 2**21),
+        (torch.arange(3.0).expand(2**50, 3), 5**0.5 * 2**25),
+        (torch.tensor(2.0).expand(1, 2**58), 2**30),
+        (torch.arange(12.0).reshape(3, 4).t()[1:, ::2], (1 + 4 + 9 + 81 + 100 + 121) ** 0.5),
+        (torch.arange(100_001.0), np.linalg.norm(np.arange(100_001.0))),
+        (torch.arange(9.0).as_strided((2**20, 5), (0, 1)), 30**0.5 * 2**10),
+    ],
+)
+def test_views_of_any_size_have_a_norm(tensor, norm, tmp_path, capsys):
+    torch.save({"a": tensor}, tmp_path / "a.pt")
+    assert inspected(tmp_path / "a.pt", capsys)[-1].split()[-1] == f"{norm:.6g}"
+
+
+def test_dimensions_that_overlap_have_no_norm(tmp_path, capsys):
+    windows = torch.arange(99_999.0).as_strided((50_000, 50_000), (1, 1))
+    torch.save({"a": windows}, tmp_path / "a.pt")
+    row = "  a     (50000, 50000)  float32  -"
+    assert inspected(tmp_path / "a.pt", capsys)[-1] == row
+
+
+def wide_names():
+    long = {f"{'x' * 200_000}": torch.ones(1)}
+    return {**long, **{str(index): torch.ones(1) for index in range(2000)}}
+
+
+def long_path():
+    return {"x" * 100_000: {str(index): index for index in range(2000)}}
+
+
+def doubled():
+    value = [torch.ones(1)]
+    for _ in range(20):
+        value = [value, value]
+    return value
+
+
+def many_keys():
+    ids = list(range(1500))
+    return {"state": {i: {f"key{i}": i} for i in ids}, "param_groups": [{"params": ids, "lr": 1}]}
+
+
+def one_group_often():
+    group = {"params": list(range(2000)), "lr": 0.1}
+    return {"state": {}, "param_groups": [group] * 2000}
+
+
+def one_entry_often():
+    entry = {f"key{index}": "x" * 1000 for index in range(1000)}
+    return {"state": {0: entry}, "param_groups": [{"params": [0] * 20_000, "lr": 0.1}]}
+
+
+def long_list():
+    return {"losses": list(range(20_000)), "nested": [[list(range(9))] * 9] * 500}
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        *(wide_names, long_path, doubled, many_keys, one_group_often, one_entry_often, long_list),
+    ],
+)
+def test_what_is_printed_is_not_much_longer_than_the_file(make, tmp_path, capsys):
+    path = tmp_path / "a.pt"
+    torch.save(make(), path)
+    lines = inspected(path, capsys)
+    assert sum(map(len, lines)) < max(25 * path.stat().st_size, 10**6)
+    assert max(map(len, lines)) < 1000
+
+
+def test_what_stands_in_many_places_is_described_once(tmp_path, capsys):
+    weights = {"w": torch.ones(2)}
+    optimizer = torch.optim.SGD([torch.ones(1)], lr=0.5).state_dict()
+    optimizer["param_groups"] *= 2
+    torch.save({"a": weights, "b": {"c": weights}, "optimizer": optimizer}, tmp_path / "a.pt")
+    lines = inspected(tmp_path / "a.pt", capsys)
+    assert lines.count("a: 1 tensor") == 1
+    assert "b.c: the same as a" in lines
+    assert lines[-1] == "group 1: the same as group 0"
+
+
+def test_the_output_has_an_end(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(inspection, "_MAX_CHARACTERS", 1000)
+    torch.save({str(index): torch.ones(1) for index in range(1000)}, tmp_path / "a.pt")
+    lines = inspected(tmp_path / "a.pt", capsys)
+    assert lines[-1] == "... and more, left out after 1000 characters"
+    assert 900 < sum(map(len, lines[:-1])) <= 1000
+
+
+@pytest.mark.parametrize(
+    "group",
+    [
+        {"params": 3},
+        {"params": [[]]},
+        {"params": [0], "param_names": None},
+        {"params": [0], "param_names": [[torch.ones(3)]]},
+        {"params": {"a": 1}},
+        {"lr": 1},
+    ],
+)
+def test_groups_that_are_none_are_other_values(group, tmp_path, capsys):
+    torch.save({"state": {0: {}}, "param_groups": [group]}, tmp_path / "a.pt")
+    assert inspected(tmp_path / "a.pt", capsys)
 
 
 def test_names_in_a_file_cannot_command_the_terminal(tmp_path, capsys):
@@ -167,6 +285,122 @@ def test_errors_are_one_line(nested, tmp_path, capsys):
     target = tmp_path / "complex.safetensors"
     assert "use .pt" in error_of(["convert", tmp_path / "complex.pt", target], capsys)
     assert not target.exists()
+
+
+def test_errors_name_the_file_that_the_user_named(nested, tmp_path, capsys, monkeypatch):
+    target = tmp_path / "out.safetensors"
+    checkpoint.save(tmp_path / "complex.pt", {"z": np.ones(1, np.complex128)})
+    line = error_of(["convert", tmp_path / "complex.pt", target], capsys)
+    assert line.startswith(f"torchwise: error: {target}: cannot save z")
+    os.mkfifo(tmp_path / "pipe.pt")
+    line = error_of(["convert", nested, tmp_path / "pipe.pt"], capsys)
+    assert line == f"torchwise: error: {tmp_path / 'pipe.pt'}: is not a file, and is not replaced"
+
+    def full(_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    line = error_of(["convert", nested, target], capsys)
+    assert line == f"torchwise: error: [Errno 28] No space left on device: '{target}'"
+
+
+def test_a_lack_of_memory_is_one_line(tmp_path, capsys):
+    torch.save({"a": torch.ones(1).expand(2**57)}, tmp_path / "a.pt")
+    line = error_of(["convert", tmp_path / "a.pt", tmp_path / "b.pt"], capsys)
+    assert line == f"torchwise: error: {tmp_path / 'a.pt'}: needs more memory than there is"
+    assert [path.name for path in tmp_path.iterdir()] == ["a.pt"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_signals_leave_no_file_and_no_traceback(number, nested, tmp_path, capsys, monkeypatch):
+    folder = tmp_path / "out"
+    folder.mkdir()
+    found = []
+
+    def write(file, _):
+        file.write(b"half")
+        file.flush()
+        found.extend(folder.iterdir())
+        signal.raise_signal(number)
+
+    handlers = [signal.getsignal(one) for one in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)]
+    monkeypatch.setitem(files._WRITERS, ".pt", write)
+    assert cli.main(["convert", str(nested), str(folder / "b.pt")]) == 128 + number
+    assert len(found) == 1
+    assert list(folder.iterdir()) == []
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err == f"torchwise: stopped by {number.name}\n"
+    after = [signal.getsignal(one) for one in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)]
+    assert after == handlers
+
+
+def test_an_ignored_signal_stays_ignored(nested, tmp_path, monkeypatch):
+    def write(file, _):
+        signal.raise_signal(signal.SIGHUP)
+
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        monkeypatch.setitem(files._WRITERS, ".pt", write)
+        assert cli.main(["convert", str(nested), str(tmp_path / "b.pt")]) == 0
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+def test_a_second_signal_does_not_disturb_the_cleaning_up(nested, tmp_path, monkeypatch):
+    remove = os.unlink
+
+    def unlink(path):
+        signal.raise_signal(signal.SIGTERM)
+        remove(path)
+
+    folder = tmp_path / "out"
+    folder.mkdir()
+    monkeypatch.setattr(os, "unlink", unlink)
+    monkeypatch.setitem(files._WRITERS, ".pt", lambda *_: signal.raise_signal(signal.SIGINT))
+    assert cli.main(["convert", str(nested), str(folder / "b.pt")]) == 128 + signal.SIGINT
+    assert list(folder.iterdir()) == []
+
+
+def test_it_runs_in_other_threads(nested, capsys):
+    codes = []
+    thread = threading.Thread(target=lambda: codes.append(cli.main(["inspect", str(nested)])))
+    thread.start()
+    thread.join()
+    assert codes == [0]
+
+
+@pytest.mark.parametrize("command", ["inspect", "convert"])
+def test_a_file_may_be_mapped(command, nested, tmp_path, capsys, monkeypatch):
+    seen = []
+    load = checkpoint.load
+    monkeypatch.setattr(
+        checkpoint, "load", lambda path, **options: seen.append(options) or load(path, **options)
+    )
+    rest = [str(tmp_path / "b.pt")] if command == "convert" else []
+    assert cli.main([command, str(nested), *rest]) == 0
+    assert cli.main([command, "--mmap", str(nested), *rest]) == 0
+    assert seen == [{"mmap": False}, {"mmap": True}]
+
+
+def test_the_package_runs_as_a_module_and_has_a_version(capsys, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["torchwise", "--version"])
+    with pytest.raises(SystemExit) as caught:
+        runpy.run_module("torchwise", run_name="__main__")
+    assert caught.value.code == 0
+    expected = tomllib.loads((Path(__file__).parent.parent / "pyproject.toml").read_text())
+    assert capsys.readouterr().out == f"torchwise {expected['project']['version']}\n"
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
+def test_an_output_that_cannot_be_written_is_an_error(nested):
+    with open("/dev/full", "w") as full:
+        result = subprocess.run(
+            [*COMMAND, "inspect", str(nested)], stdout=full, stderr=subprocess.PIPE, check=False
+        )
+    assert result.returncode == 2
+    message = b"torchwise: error: [Errno 28] No space left on device: 'standard output'\n"
+    assert result.stderr == message
 
 
 @pytest.mark.parametrize("arguments", [[], ["inspect"], ["convert", "a.pt"], ["open", "a.pt"]])

@@ -5,6 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import torch
+from jax import lax
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 import torchwise
 
@@ -114,3 +116,57 @@ def test_arrays_that_cannot_be_cut_are_named():
 def test_invalid_arguments_are_refused(arguments, error, message):
     with pytest.raises(error, match=message):
         torchwise.accumulate_gradients(value_and_grad, *arguments)
+
+
+def test_gradients_of_integers_have_nothing_to_add():
+    params = {"w": WEIGHT, "n": jnp.arange(2)}
+    whole = jax.grad(lambda params, batch: loss(params["w"], batch), allow_int=True)
+    grads = jax.jit(torchwise.accumulate_gradients(whole, 3, "mean"))(params, BATCH)
+    assert grads["n"].dtype == jax.dtypes.float0
+    assert grads["n"].shape == (2,)
+    np.testing.assert_allclose(grads["w"], jax.grad(loss)(WEIGHT, BATCH), rtol=1e-5)
+
+
+@pytest.mark.parametrize("varies", [False, True])
+def test_sums_inside_of_shard_map(varies):
+    mesh = jax.make_mesh((1,), ("rows",), axis_types=(AxisType.Auto,))
+    whole, row = PartitionSpec(), PartitionSpec("rows")
+    accumulated = torchwise.accumulate_gradients(value_and_grad, 3, "mean")
+
+    def step(weight, batch):
+        if varies:
+            weight = lax.pcast(weight, "rows", to="varying")
+        value, grad = accumulated(weight, batch)
+        return lax.pmean(value, "rows"), lax.pmean(grad, "rows") if varies else grad
+
+    sharded = jax.shard_map(step, mesh=mesh, in_specs=(whole, row), out_specs=whole)
+    for ours, expected in zip(jax.jit(sharded)(WEIGHT, BATCH), accumulated(WEIGHT, BATCH)):
+        np.testing.assert_allclose(ours, expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("of_weight", [PartitionSpec(), PartitionSpec("x")])
+@pytest.mark.parametrize(
+    "of_batch", [PartitionSpec(), PartitionSpec("x"), PartitionSpec(("x", "y")), PartitionSpec("y")]
+)
+def test_sums_on_explicit_devices(of_weight, of_batch):
+    mesh = jax.make_mesh((1, 1), ("x", "y"), axis_types=(AxisType.Explicit,) * 2)
+    accumulated = torchwise.accumulate_gradients(jax.value_and_grad(outer_loss), 3, "mean")
+    weight, batch = jnp.stack([WEIGHT] * 2), BATCH["x"]
+    expected = accumulated(weight, batch)
+    with jax.set_mesh(mesh):
+        placed = (
+            jax.device_put(weight, NamedSharding(mesh, of_weight)),
+            jax.device_put(batch, NamedSharding(mesh, of_batch)),
+        )
+        for step in (accumulated, jax.jit(accumulated)):
+            value, grad = step(*placed)
+            assert jax.typeof(grad).sharding.spec == jax.typeof(placed[0]).sharding.spec
+            np.testing.assert_allclose(value, expected[0], rtol=1e-6)
+            np.testing.assert_allclose(grad, expected[1], rtol=1e-6)
+
+
+def outer_loss(weight, batch):
+    whole = (
+        jax.reshard(weight, PartitionSpec()) if jax.typeof(weight).sharding.mesh.shape else weight
+    )
+    return jnp.mean((batch @ whole.T) ** 2)

@@ -32,7 +32,7 @@ LAYERS = [
     *("quasi_newton", "optim", "dragon", "demo"),
 ]
 # They stand beside the layers: `layouts` describes models, the others are used by nobody.
-OTHERS = {"cli", "gradient_accumulation", "inspection", "layouts"}
+OTHERS = {"__main__", "cli", "gradient_accumulation", "inspection", "layouts", "norms"}
 TORCH_ALLOWED = {"demo/torch_comparison.py"}
 
 

@@ -1,13 +1,18 @@
 """Gradients of a batch too large for memory, summed up over micro batches."""
 
+import itertools
+import math
 import operator
 from collections.abc import Callable
 from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
+from jax.sharding import AxisType, PartitionSpec
 
+from torchwise.placement import as_varying
 from torchwise.sparse import is_sparse
 
 
@@ -23,7 +28,8 @@ def accumulate_gradients(
 
     Args:
         value_and_grad: `(params, batch, *rest) -> tree of arrays`, as `jax.value_and_grad` returns
-            it; `jax.grad` will do, and so will `has_aux` with auxiliary values that add up.
+            it; `jax.grad` will do, and so will `has_aux` with auxiliary values that add up. What
+            `allow_int=True` gives for integers stays as it is.
         num_micro_batches: how many equal parts the leading axis of every array of the batch is cut
             into, in order. Random keys that are to differ belong into the batch.
         reduction: "sum", as Dragon's `accumulate_grad()` and torch's `backward()` add up gradients,
@@ -54,26 +60,64 @@ def accumulate_gradients(
     def accumulated(params: Any, batch: Any, *rest: Any) -> Any:
         micro_batches = _split(batch, count)
 
-        def add(sums: Any, micro_batch: Any) -> tuple[Any, None]:
-            return jax.tree.map(jnp.add, sums, value_and_grad(params, micro_batch, *rest)), None
+        def one(micro_batch: Any) -> Any:
+            return value_and_grad(params, micro_batch, *rest)
 
         first = jax.tree.map(lambda leaf: leaf[0], micro_batches)
-        shapes = jax.eval_shape(lambda part: value_and_grad(params, part, *rest), first)
+        jaxpr, shapes = jax.make_jaxpr(one, return_shape=True)(first)
         if any(map(is_sparse, jax.tree.leaves(shapes, is_leaf=is_sparse))):
             raise TypeError(
                 "accumulate_gradients() adds up arrays, but a gradient is sparse: concatenate the "
                 "data and the indices of the micro batches"
             )
-        start = jax.tree.map(_nothing, shapes)
+        types, treedef = jaxpr.out_avals, jax.tree.structure(shapes)
+        adds = [kind.dtype != jax.dtypes.float0 for kind in types]
+
+        def add(sums: list[jax.Array], micro_batch: Any) -> tuple[list[jax.Array], None]:
+            terms = itertools.compress(jax.tree.leaves(one(micro_batch)), adds)
+            return list(map(jnp.add, sums, terms)), None
+
+        start = list(map(_nothing, itertools.compress(types, adds)))
         sums, _ = lax.scan(add, start, micro_batches)
-        return sums if reduction == "sum" else jax.tree.map(lambda leaf: leaf / count, sums)
+        done = iter(sums if reduction == "sum" else [leaf / count for leaf in sums])
+        # The gradient of an integer has no elements to add up.
+        return treedef.unflatten(
+            [
+                next(done) if some else np.zeros(kind.shape, kind.dtype)
+                for kind, some in zip(types, adds)
+            ]
+        )
 
     return accumulated
 
 
-def _nothing(like: jax.ShapeDtypeStruct) -> jax.Array:
-    """Minus zero, so that a first term of minus zero stays one."""
-    return jnp.full(like.shape, -0.0, like.dtype)
+def _nothing(like: Any) -> jax.Array:
+    """Minus zero, so that a first term of minus zero stays one; of the type, `like` in all.
+
+    On explicit devices the sharding is part of the type of a sum; inside `shard_map`, over which of
+    the devices it varies.
+    """
+    start = jnp.full(like.shape, -0.0, like.dtype)
+    if _is_explicit(like):
+        return jax.reshard(start, like.sharding.spec)
+    return as_varying(like, start)
+
+
+def _is_explicit(like: Any) -> bool:
+    return AxisType.Explicit in like.sharding.mesh.axis_types
+
+
+def _cut(leaf: Any, count: int) -> jax.Array:
+    """Return an array with a leading axis of micro batches, each on all devices of the batch."""
+    size, *rest = jnp.shape(leaf)
+    kind = jax.typeof(leaf)
+    if not _is_explicit(kind):
+        return jnp.reshape(leaf, (count, size // count, *rest))
+    axes, *others = kind.sharding.spec
+    names = axes if isinstance(axes, tuple) else (axes,) if axes else ()
+    devices = math.prod(kind.sharding.mesh.shape[name] for name in names)
+    spec = PartitionSpec(None, None if size // count % devices else axes, *others)
+    return jnp.reshape(leaf, (count, size // count, *rest), out_sharding=spec)
 
 
 def _split(batch: Any, count: int) -> Any:
@@ -88,8 +132,4 @@ def _split(batch: Any, count: int) -> Any:
             f"accumulate_gradients(): cannot cut the leading axis into {count} equal micro batches "
             f"of {', '.join(problems) or 'a batch without arrays'}"
         )
-    parts = [
-        jnp.reshape(leaf, (count, jnp.shape(leaf)[0] // count, *jnp.shape(leaf)[1:]))
-        for _, leaf in entries
-    ]
-    return treedef.unflatten(parts)
+    return treedef.unflatten([_cut(leaf, count) for _, leaf in entries])

@@ -4,6 +4,7 @@ import functools
 from typing import Any
 
 import jax
+from jax import lax
 from jax.core import Tracer
 from jax.experimental.shard_alike import shard_alike
 from jax.sharding import NamedSharding, PartitionSpec, Sharding
@@ -15,6 +16,21 @@ def placed_like(param: jax.Array, state: Any) -> Any:
     Arrays of the parameter's shape get its sharding; all others are whole on each of its devices.
     """
     return jax.tree.map(functools.partial(_place, param), state)
+
+
+def varying_like(param: jax.Array, array: jax.Array) -> jax.Array:
+    """Return an array of which, inside `shard_map`, each device may have another value.
+
+    It varies over those axes of the mesh over which the parameter does; elsewhere, nothing changes.
+    """
+    return as_varying(jax.typeof(param), array)
+
+
+def as_varying(kind: Any, array: jax.Array) -> jax.Array:
+    """Return an array that varies over devices as another of this type does, inside `shard_map`."""
+    manual = getattr(kind, "manual_axis_type", None)  # the name since JAX 0.10.2, `vma` before
+    axes = kind.vma if manual is None else manual.varying
+    return lax.pcast(array, tuple(axes), to="varying")
 
 
 def _place(param: jax.Array, array: jax.Array) -> jax.Array:

@@ -31,6 +31,11 @@ def is_missing(grad: Any) -> bool:
     )
 
 
+def is_optimizable(dtype: Any) -> bool:
+    """Whether an array of this type can move: float8_e8m0fnu has neither zero nor sign."""
+    return jnp.issubdtype(dtype, jnp.inexact) and dtype != jnp.dtype(jnp.float8_e8m0fnu)
+
+
 def align(call: str, grads: Any, params: Any) -> list[Any]:
     """Return the gradient of each leaf of `params`, in order; missing ones as None.
 
@@ -99,7 +104,7 @@ def _leaf_problem(grad: Any, param: Any) -> str | None:
         shape = jnp.shape(grad)
     if shape != jnp.shape(param):
         return f"the gradient has shape {shape}, the parameter {jnp.shape(param)}"
-    if not jnp.issubdtype(jnp.result_type(param), jnp.inexact):
+    if not is_optimizable(jnp.result_type(param)):
         return f"a parameter of type {jnp.result_type(param)} cannot be optimized"
     if jnp.iscomplexobj(grad) and not jnp.iscomplexobj(param):
         return f"the gradient is complex, the parameter {jnp.result_type(param)}"

@@ -1,5 +1,6 @@
 """Files that are refused, and in which words."""
 
+import io
 import json
 import pickle
 import zipfile
@@ -110,6 +111,16 @@ def test_headers_that_do_not_lie_are_read(tmp_path):
 )
 def test_safetensors_that_are_cut(tmp_path, content, words):
     assert_refused(tmp_path / "file.safetensors", content, words)
+
+
+@pytest.mark.filterwarnings("ignore")  # of the deprecation of TorchScript
+def test_other_archives_of_torch_are_named(tmp_path):
+    buffer = io.BytesIO()
+    torch.jit.save(torch.jit.script(torch.nn.Linear(2, 2)), buffer)
+    words = r"is a TorchScript archive; save the state_dict\(\) of the module"
+    assert_refused(tmp_path / "file.pt", buffer.getvalue(), words)
+    content = zip_bytes([("a/models/model.json", b"{}"), ("a/archive_format", b"pt2")])
+    assert_refused(tmp_path / "file.pt2", content, "is an archive of torch.export")
 
 
 def test_members_that_occur_twice(tmp_path):

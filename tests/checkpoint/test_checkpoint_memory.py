@@ -4,7 +4,8 @@ import pytest
 from checkpoint_tools import run_program
 
 MEBIBYTES = 256
-LIMITS = {"save": 0.1, "load": 0.05, "use": 1.1}  # peak over bytes of arrays; 1.3 is required
+# Peak over bytes of arrays: arrays are read straight to where they stay.
+LIMITS = {"save": 0.1, "load": 1.05, "map": 0.05, "use": 1.1}
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads the peak from /proc")

@@ -1,6 +1,8 @@
 """Pickles that are refused, and in which words."""
 
 import pickle
+from argparse import Namespace
+from collections import deque
 from functools import reduce
 
 import numpy as np
@@ -71,7 +73,53 @@ TORCH_VALUES = {
     "deep": (lambda: reduce(lambda x, _: [x], range(101), 0), "100 deep"),
 }
 
+# Where in the value the refused part stands.
+PLACES = {
+    "class": (lambda: {"args": [1, Namespace(lr=1)]}, r"at \['args'\]\[1\]: names 'argparse.Name"),
+    "sparse": (
+        lambda: {"a": {"b": torch.eye(3).to_sparse()}},
+        r"at \['a'\]\['b'\]: holds a sparse",
+    ),
+    "numpy": (lambda: [{"best": np.float64(3)}], r"at \[0\]\['best'\]: holds a numpy object"),
+    "deque": (lambda: {"losses": deque([1, 2])}, r"at \['losses'\]: names 'collections.deque'"),
+    "module": (
+        lambda: {"net": torch.nn.Linear(2, 2)},
+        r"at \['net'\]: names 'torch.nn.modules.lin",
+    ),
+    "tuple_key": (lambda: {"a": {(1, 2): 3}}, r"the key \(1, 2\)"),
+    "deep": (lambda: {"a": reduce(lambda x, _: [x], range(101), 0)}, r"at \['a'\]\[0\].*100 deep"),
+    "long": (lambda: {"x" * 10_000: {1, 2}}, r"at \['x+\.\.\.x+'\]: names"),
+    "device": (
+        lambda: {"of": {torch.device("cpu"): 1, "cpu": 2}},
+        r"at \['of'\]\['cpu'\]: has the key 'cpu' twice; a torch.device or torch.dtype and the",
+    ),
+    "dtype": (lambda: {"torch.int8": 1, torch.int8: 2}, "the key 'torch.int8' twice"),
+}
+
 PICKLES = {
+    "dropped": (
+        pickle.EMPTY_DICT
+        + text("a")
+        + name("os", "system")
+        + pickle.EMPTY_DICT
+        + text("_metadata")
+        + name("os", "remove")
+        + pickle.SETITEM
+        + pickle.BUILD
+        + pickle.NONE
+        + pickle.SETITEM,
+        "names|stack|stops",
+    ),
+    "refused_state": (
+        pickle.EMPTY_DICT
+        + pickle.EMPTY_DICT
+        + text("_metadata")
+        + name("os", "remove")
+        + pickle.SETITEM
+        + pickle.BUILD,
+        "names 'os.remove'",
+    ),
+    "refused_then_broken": (name("os", "system") + pickle.TUPLE2, "names 'os.system'"),
     "system": (name("os", "system") + sequence(text("true")) + REDUCE, "names 'os.system'"),
     "posix": (name("posix", "system") + sequence(text("true")) + REDUCE, "names 'posix.system'"),
     "eval": (name("builtins", "eval") + sequence(text("1")) + REDUCE, "names 'builtins.eval'"),
@@ -198,6 +246,19 @@ PICKLES = {
 def test_values_of_torch_that_are_not_plain(tmp_path, case):
     make, words = TORCH_VALUES[case]
     assert_refused(tmp_path / "file.pt", torch_bytes({"value": make()}), words)
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("case", PLACES)
+def test_errors_say_under_which_key(tmp_path, case):
+    make, words = PLACES[case]
+    assert_refused(tmp_path / "file.pt", torch_bytes(make()), words)
+
+
+def test_a_damaged_tensor_is_found_under_its_key(tmp_path):
+    program = pickle.EMPTY_DICT + text("weight") + tensor(offset=1) + pickle.SETITEM
+    content = pt_bytes(program, [FLOATS])
+    assert_refused(tmp_path / "file.pt", content, r"at \['weight'\]: tensor reaches element 4")
 
 
 @pytest.mark.parametrize("case", PICKLES)

@@ -116,10 +116,11 @@ def test_unaligned_tensors_are_copied(tmp_path):
     }
     data = b"\x07" + np.array([1, 2], np.float32).tobytes()
     path.write_bytes(safetensors_bytes(json.dumps(entries), data))
-    read = load(path)
-    assert read["b"].flags.aligned
-    assert not read["b"].flags.writeable
-    assert_equal(read, {"a": np.array([7], np.uint8), "b": np.array([1, 2], np.float32)})
+    for mmap in (False, True):
+        read = load(path, mmap=mmap)
+        assert read["b"].flags.aligned
+        assert not read["b"].flags.writeable
+        assert_equal(read, {"a": np.array([7], np.uint8), "b": np.array([1, 2], np.float32)})
 
 
 def test_what_the_format_cannot_hold_is_named(tmp_path):

@@ -17,6 +17,10 @@ def itself():
     return value
 
 
+class Unit(np.ndarray):
+    """As libraries have them that give arrays units."""
+
+
 UNSAVABLE = {
     "set": ({"optimizer": {"state": [{1}]}}, TypeError, r"\['optimizer'\]\['state'\]\[0\] of type"),
     "function": ([len], TypeError, r"save \[0\] of type builtin_function"),
@@ -27,11 +31,21 @@ UNSAVABLE = {
     "tuple_key": ({(1, 2): 1}, TypeError, r"\[\(1, 2\)\] of type tuple"),
     "object_array": ({"a": np.array([None])}, TypeError, r"\['a'\]: torch has no dtype object"),
     "text_array": ({"a": np.array(["x"])}, TypeError, "no dtype <U1"),
+    "masked": (
+        {"a": np.ma.array([1.0, 2.0], mask=[True, False])},
+        TypeError,
+        r"\['a'\]: a masked array would lose its mask; save array.data and array.mask",
+    ),
+    "subclass": ({"a": Unit(2)}, TypeError, r"\['a'\]: only its elements .* of a Unit; save numpy"),
     "key": ({"a": jax.random.key(0)}, TypeError, r"save \['a'\]: "),
     "sparse": ({"a": torch.eye(2).to_sparse()}, TypeError, r"\['a'\]: only dense tensors"),
     "meta": ({"a": torch.empty(1, device="meta")}, TypeError, "only dense tensors"),
     "itself": (itself(), CheckpointError, r"\['a'\]\[0\]: it contains itself"),
-    "deep": (reduce(lambda x, _: [x], range(101), 0), CheckpointError, "more than 100 containers"),
+    "deep": (
+        reduce(lambda x, _: [x], range(101), 0),
+        CheckpointError,
+        "more than 100 containers in each",
+    ),
     "long": ([1 << 9000], CheckpointError, "longer than 2039 bits"),
     "long_key": ({1 << 64: 1}, CheckpointError, "integer keys have 64 bits"),
 }

@@ -173,3 +173,32 @@ def test_a_scaled_product_is_rounded_before_it_is_added():
 def test_invalid_hyperparameters_are_refused(kwargs, message):
     with pytest.raises(ValueError, match=f"^{message}$"):
         dragon.sgd(**kwargs)
+
+
+@pytest.mark.parametrize("nesterov", [False, True])
+def test_the_correction_in_a_loop_on_devices_that_differ(nesterov):
+    transform = dragon.sgd(
+        lambda count: jnp.where(count < 2, 0.5, 0.25),
+        0.9,
+        nesterov=nesterov,
+        momentum_correction=True,
+    )
+    grads = jnp.arange(12.0).reshape(4, 3)
+
+    def run(param, grads):
+        def body(carry, grad):
+            param, state = carry
+            return transform.step(grad, state, param), None
+
+        return jax.lax.scan(body, (param, transform.init(param)), grads)[0][0]
+
+    def on_one_device(param, grads):
+        return run(jax.lax.pcast(param, "rows", to="varying"), grads)
+
+    mesh = jax.make_mesh((1,), ("rows",), axis_types=(jax.sharding.AxisType.Auto,))
+    spec = jax.sharding.PartitionSpec("rows")
+    sharded = jax.shard_map(
+        on_one_device, mesh=mesh, in_specs=(jax.sharding.PartitionSpec(), spec), out_specs=spec
+    )
+    param = jnp.ones(3)
+    np.testing.assert_array_equal(jax.jit(sharded)(param, grads), jax.jit(run)(param, grads))

@@ -27,7 +27,8 @@ class ClipByNorm(Block):
         norm = _norm(grad)
         bound = full_like(norm, n)
         clips = (norm > bound) & (bound > 0)
-        return mul(grad, jnp.where(clips, bound / norm, 1))
+        # Where nothing is clipped, no quotient is differentiated: over a norm of zero, it has none.
+        return mul(grad, jnp.where(clips, bound / jnp.where(clips, norm, 1), 1))
 
 
 def clip_by_norm(max_norm: Scalar) -> Chain:
@@ -53,6 +54,10 @@ def clip_by_norm(max_norm: Scalar) -> Chain:
 def _norm(x: jax.Array) -> jax.Array:
     """Return the root of the sum of squares; float16 and bfloat16 are summed in float32."""
     if jnp.iscomplexobj(x):
-        return jnp.hypot(_norm(x.real), _norm(x.imag))
+        real, imag = _norm(x.real), _norm(x.imag)
+        some = (real != 0) | (imag != 0)
+        return jnp.where(some, jnp.hypot(jnp.where(some, real, 1), imag), 0)
     wide = x.astype(jnp.float32) if jnp.finfo(x.dtype).bits < 32 else x
-    return jnp.sqrt(jnp.sum(jnp.square(wide)))
+    squares = jnp.sum(jnp.square(wide))
+    some = squares != 0  # at zero a root has no slope, but the norm of no gradient is constant
+    return jnp.where(some, jnp.sqrt(jnp.where(some, squares, 1)), 0)

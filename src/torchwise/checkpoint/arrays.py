@@ -27,7 +27,7 @@ def as_numpy(value: Any, failure: str) -> np.ndarray | None:
         if torch is not None and isinstance(value, torch.Tensor):
             array = _from_torch(value, torch)
         elif isinstance(value, np.ndarray) or (jax and isinstance(value, jax.Array)):
-            array = np.asarray(value)
+            array = _from_numpy(value) if isinstance(value, np.ndarray) else np.asarray(value)
         else:
             return None
     except (TypeError, RuntimeError) as error:
@@ -35,6 +35,17 @@ def as_numpy(value: Any, failure: str) -> np.ndarray | None:
     if element_type(array.dtype) is None:
         raise TypeError(f"{failure}: torch has no dtype {array.dtype}")
     return array
+
+
+def _from_numpy(value: np.ndarray) -> np.ndarray:
+    """Refuse what is more than its elements, which are all that a checkpoint keeps."""
+    if isinstance(value, np.ma.MaskedArray):
+        raise TypeError("a masked array would lose its mask; save array.data and array.mask")
+    if type(value) not in (np.ndarray, np.memmap):
+        raise TypeError(
+            f"only its elements can be saved of a {type(value).__name__}; save numpy.asarray(array)"
+        )
+    return np.asarray(value)
 
 
 def _from_torch(tensor: Any, torch: Any) -> np.ndarray:

@@ -6,10 +6,18 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from torchwise.checkpoint.arrays import as_numpy
-from torchwise.checkpoint.errors import CheckpointError
-from torchwise.checkpoint.limits import MAX_DEPTH, MAX_INT_BITS, MAX_KEY, MAX_NODES
+from torchwise.checkpoint.errors import CheckpointError, where
+from torchwise.checkpoint.limits import (
+    MAX_CONTAINERS,
+    MAX_DEPTH,
+    MAX_INT_BITS,
+    MAX_KEY,
+    MAX_NODES,
+)
 
 _MAPPINGS = (dict, OrderedDict, Counter)
+_PARTS_OF_A_TENSOR = 8
+_PARTS_OF_A_COUNTER = 3  # with the dict that it is made of, and the arguments of the call
 
 
 class ArrayReference(NamedTuple):
@@ -53,7 +61,7 @@ def collect(value: Any) -> Collection:
 
 
 def _where(path: tuple[Any, ...]) -> str:
-    return "".join(f"[{key!r}]" for key in path) or "the value"
+    return where(path) or "the value"
 
 
 class _Collector:
@@ -63,6 +71,7 @@ class _Collector:
         self._references: dict[int, ArrayReference] = {}
         self._entered: set[int] = set()
         self._nodes = 0
+        self._containers = 0
 
     def visit(self, value: Any, path: tuple[Any, ...]) -> Any:
         self._nodes += 1
@@ -71,6 +80,7 @@ class _Collector:
         if type(value) in (*_MAPPINGS, list, tuple):
             return self._visit_container(value, path)
         if id(value) in self._references:
+            self._count(_PARTS_OF_A_TENSOR)
             return self._references[id(value)]
         array = as_numpy(value, f"cannot save {_where(path)}")
         if array is None:
@@ -81,11 +91,20 @@ class _Collector:
         self._references[id(value)] = reference
         return reference
 
+    def _count(self, containers: int) -> None:
+        """Count what reading will count; see `pickle_machine`."""
+        self._containers += containers
+        if self._containers > MAX_CONTAINERS:
+            raise CheckpointError(f"cannot save more than {MAX_CONTAINERS} containers")
+
     def _visit_container(self, value: Any, path: tuple[Any, ...]) -> Any:
         if id(value) in self._entered:
             raise CheckpointError(f"cannot save {_where(path)}: it contains itself")
         if len(path) >= MAX_DEPTH:
-            raise CheckpointError(f"cannot save more than {MAX_DEPTH} containers in each other")
+            raise CheckpointError(
+                f"cannot save {_where(path)}: more than {MAX_DEPTH} containers in each other"
+            )
+        self._count(_PARTS_OF_A_COUNTER if type(value) is Counter else 1)
         self._entered.add(id(value))
         if type(value) in _MAPPINGS:
             keys = [_key(key, path) for key in value]

@@ -1,14 +1,13 @@
 """Loading and saving, in the format that the content and the name of a file call for."""
 
-import mmap
 import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from torchwise.checkpoint.atomic import replacing
+from torchwise.checkpoint.content import Content, opened
 from torchwise.checkpoint.errors import CheckpointError
-from torchwise.checkpoint.mapped import map_file
 from torchwise.checkpoint.pt_reader import read_pt
 from torchwise.checkpoint.pt_writer import write_pt
 from torchwise.checkpoint.safetensors_reader import looks_like_safetensors, read_safetensors
@@ -16,7 +15,7 @@ from torchwise.checkpoint.safetensors_writer import write_safetensors
 from torchwise.checkpoint.zip_archive import MAGIC
 
 _SUFFIXES = ".pt, .pth or .safetensors"
-_READERS: dict[str, Callable[[mmap.mmap], Any]] = {
+_READERS: dict[str, Callable[[Content], Any]] = {
     ".pt": read_pt,
     ".pth": read_pt,
     ".safetensors": read_safetensors,
@@ -28,15 +27,21 @@ _WRITERS: dict[str, Callable[[BinaryIO, Any], None]] = {
 }
 
 
-def load(path: str | os.PathLike[str]) -> Any:
+def load(path: str | os.PathLike[str], *, mmap: bool = False) -> Any:
     """Load a checkpoint that torch, safetensors or `save` wrote; torch is not needed.
 
     No code of the file is run and no name in it is imported: only tensors, numbers, strings and
-    containers can be inside. The file is mapped, not read: an array takes memory once it is used.
+    containers can be inside. Arrays are read into memory of their own: what is returned does not
+    change, whatever becomes of the file, and no file stays open.
 
     Args:
         path: the file. The content decides on the format, and the suffix (`.pt`, `.pth`,
             `.safetensors`) where the content leaves it open.
+        mmap: map the file in place of reading it: loading takes no time, and an array takes memory
+            once it is used. For files that nobody writes into as long as the arrays live: if a
+            program does, they change without an error, and if it makes the file shorter, the system
+            kills the process (SIGBUS) at the next look at them. `save` is no danger, since it
+            replaces files; `torch.save` writes into the old one.
 
     Returns:
         The saved value in plain python types. Tensors and parameters are read-only numpy arrays
@@ -45,7 +50,8 @@ def load(path: str | os.PathLike[str]) -> Any:
         `torch.device` its name. A safetensors file of another writer is a dict of arrays by name.
 
     Raises:
-        CheckpointError: the file is damaged, or holds what is not plain data.
+        CheckpointError: the file is damaged, holds what is not plain data, or was changed while it
+            was being read.
         OSError: the file cannot be opened.
 
     Examples:
@@ -59,18 +65,24 @@ def load(path: str | os.PathLike[str]) -> Any:
         {'w': array([1., 1.], dtype=float32), 'epoch': 3}
     """
     try:
-        content = map_file(path)
-        return _reader(path, content)(content)
+        with opened(path, mmap) as content:
+            return _reader(path, content)(content)
     except CheckpointError as error:
         raise CheckpointError(f"{os.fspath(path)}: {error}") from None
     except RecursionError:
         raise CheckpointError(f"{os.fspath(path)}: nests too deeply") from None
     except MemoryError:
         raise CheckpointError(f"{os.fspath(path)}: needs more memory than there is") from None
+    except OSError as error:
+        raise _naming(path, error) from error
 
 
 def save(path: str | os.PathLike[str], obj: Any) -> None:
     """Save a value as a checkpoint, atomically: a crash leaves the old file or the new one.
+
+    A file that is replaced keeps its permissions, and its owner and group where the system allows
+    that; a symbolic link to a file stays one. What a killed process left of an earlier attempt to
+    save the same file is removed.
 
     Args:
         path: the file to create or replace. With the suffix `.pt` or `.pth` it can be read by
@@ -80,8 +92,8 @@ def save(path: str | os.PathLike[str], obj: Any) -> None:
 
     Raises:
         TypeError: something else is inside; the text says where.
-        CheckpointError: the value is too deep, too large or contains itself, or the suffix is
-            another one.
+        CheckpointError: the value is too deep, too large or contains itself, the suffix is another
+            one, or the path is that of a device, a pipe, or anything else that is no file.
         OSError: the file cannot be written.
 
     Examples:
@@ -97,16 +109,26 @@ def save(path: str | os.PathLike[str], obj: Any) -> None:
     writer = _WRITERS.get(_suffix(path))
     if writer is None:
         raise CheckpointError(f"{os.fspath(path)}: the suffix is not one of {_SUFFIXES}")
-    with replacing(path) as file:
-        writer(file, obj)
+    try:
+        with replacing(path) as file:
+            writer(file, obj)
+    except OSError as error:
+        raise _naming(path, error) from error
+
+
+def _naming(path: str | os.PathLike[str], error: OSError) -> OSError:
+    """Return the error with the name that the user knows, not that of a temporary file or none."""
+    if error.errno is None:
+        return error
+    return OSError(error.errno, error.strerror, os.fspath(path))
 
 
 def _suffix(path: str | os.PathLike[str]) -> str:
     return Path(path).suffix.lower()
 
 
-def _reader(path: str | os.PathLike[str], content: mmap.mmap) -> Callable[[mmap.mmap], Any]:
-    is_zip = content[: len(MAGIC)] == MAGIC
+def _reader(path: str | os.PathLike[str], content: Content) -> Callable[[Content], Any]:
+    is_zip = content.read(0, len(MAGIC)) == MAGIC
     is_safetensors = looks_like_safetensors(content)
     if is_zip and not is_safetensors:
         return read_pt

@@ -6,6 +6,12 @@ MAX_DEPTH = 100
 MAX_NODES = 10_000_000
 """Values in a checkpoint, counting a shared container once for every place it appears in."""
 
+MAX_CONTAINERS = 1_000_000
+"""Dicts, lists, tuples and tensors: a byte of a file can stand for one, which takes 60 and more."""
+
+MAX_BRACKETS = MAX_NODES + 2 * MAX_CONTAINERS
+"""Objects and arrays of JSON: one for a list, two for a dict, one for each of its items."""
+
 MAX_DIMENSIONS = 64
 """Dimensions of an array, by numpy."""
 

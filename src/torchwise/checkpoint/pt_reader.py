@@ -1,12 +1,11 @@
 """Reading torch's zip checkpoints (`.pt`, `.pth`) without torch."""
 
-import mmap
 from typing import Any
 
 import numpy as np
 
+from torchwise.checkpoint.content import Content
 from torchwise.checkpoint.errors import CheckpointError, repr_short
-from torchwise.checkpoint.mapped import aligned
 from torchwise.checkpoint.pickle_machine import PickleMachine
 from torchwise.checkpoint.torch_globals import Storage, StorageType, find_global
 from torchwise.checkpoint.tree import check_tree
@@ -17,38 +16,40 @@ _RESAVE = "load it in torch with weights_only=True and save it again with torch.
 _IDENTITY_TYPES = (str, StorageType, str, str, int)
 
 
-def read_pt(content: mmap.mmap) -> Any:
+def read_pt(content: Content) -> Any:
     """Read a checkpoint that `torch.save` wrote.
 
     Args:
-        content: the mapped file.
+        content: of the file.
 
     Returns:
-        Plain python values; arrays are read-only views of `content`.
+        Plain python values; arrays are read-only views of the content's storages.
     """
     _refuse_other_containers(content)
     archive = ZipArchive(content)
-    if "constants.pkl" in archive:
-        raise CheckpointError("is a TorchScript archive; save the state_dict() of the module")
     if "byteorder" in archive and archive.read("byteorder") != b"little":
         raise CheckpointError(f"was written on a big-endian machine; {_RESAVE}")
     storages = _Storages(archive)
-    value = PickleMachine(archive.read("data.pkl"), find_global, storages.find).run()
-    return check_tree(value)
+    machine = PickleMachine(archive.read("data.pkl"), find_global, storages.find)
+    value = check_tree(machine.run(), machine.recalled)
+    if machine.refused:  # and is not part of the value: it was an argument, or was set aside
+        raise CheckpointError(machine.refused.reason)
+    return value
 
 
-def _refuse_other_containers(content: mmap.mmap) -> None:
-    if content[: len(MAGIC)] == MAGIC:
+def _refuse_other_containers(content: Content) -> None:
+    start = content.read(0, 512)
+    if start.startswith(MAGIC):
         return
-    if content[: len(_LEGACY_MAGIC)] == _LEGACY_MAGIC:
+    if start.startswith(_LEGACY_MAGIC):
         raise CheckpointError(f"is in torch's format from before version 1.6; {_RESAVE}")
-    if content[257:262] == b"ustar":
+    if start[257:262] == b"ustar":
         raise CheckpointError(f"is in torch's oldest format, a tar file; {_RESAVE}")
     raise CheckpointError("is not a torch checkpoint: it does not start like a zip file")
 
 
 class _Storages:
-    """Members `data/N` of an archive, each aligned once however many tensors share it."""
+    """Members `data/N` of an archive, each read once however many tensors share it."""
 
     def __init__(self, archive: ZipArchive) -> None:
         self._archive = archive
@@ -64,13 +65,12 @@ class _Storages:
             raise CheckpointError(f"has a persistent {repr_short(word)}; only storages are known")
         if device == "meta":
             raise CheckpointError("holds a meta tensor, which has no data")
-        if key not in self._members:
-            # No checksum here: it would read every byte of a file that is mapped to avoid that.
-            self._members[key] = aligned(self._archive.member(f"data/{key}"))
-        data = self._members[key]
-        if count * kind.dtype.itemsize != data.nbytes:
+        size = self._archive.size(f"data/{key}")
+        if count * kind.dtype.itemsize != size:
             raise CheckpointError(
-                f"has {data.nbytes} bytes in data/{repr_short(key)[1:-1]}, where the pickle wants "
+                f"has {size} bytes in data/{repr_short(key)[1:-1]}, where the pickle wants "
                 f"{count} elements of {kind.dtype.itemsize} bytes"
             )
-        return Storage(kind, data)
+        if key not in self._members:
+            self._members[key] = self._archive.storage(f"data/{key}")
+        return Storage(kind, self._members[key])

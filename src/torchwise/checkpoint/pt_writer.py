@@ -10,8 +10,8 @@ import numpy as np
 from torchwise.checkpoint.arrays import storage_bytes
 from torchwise.checkpoint.collect import ArrayReference, collect
 from torchwise.checkpoint.dtypes import element_type
-from torchwise.checkpoint.mapped import row_major_strides
 from torchwise.checkpoint.pickle_writer import Call, Name, Persistent, write_pickle
+from torchwise.checkpoint.views import row_major_strides
 
 _ALIGNMENT = 64
 _LOCAL_HEADER_SIZE = 30

@@ -1,74 +1,70 @@
 """Reading `.safetensors` files into nested values."""
 
 import math
-import mmap
 from typing import Any
 
-import numpy as np
-
+from torchwise.checkpoint.content import Content
 from torchwise.checkpoint.dtypes import BY_SAFETENSORS, ElementType
 from torchwise.checkpoint.errors import CheckpointError, repr_short
 from torchwise.checkpoint.limits import MAX_DIMENSIONS
-from torchwise.checkpoint.mapped import aligned, view
 from torchwise.checkpoint.safetensors_format import HEADER_LENGTH, MAX_HEADER, STRUCTURE_KEY
 from torchwise.checkpoint.structure import decode_structure, parse_json
 from torchwise.checkpoint.tree import check_tree
+from torchwise.checkpoint.views import view
 
 _FIELDS = {"dtype", "shape", "data_offsets"}
 
 
-def looks_like_safetensors(content: mmap.mmap) -> bool:
+def looks_like_safetensors(content: Content) -> bool:
     """Whether a file starts with a length that fits and the brace of a JSON object."""
     start = HEADER_LENGTH.size
-    if len(content) <= start or content[start : start + 1] != b"{":
+    if content.read(start, start + 1) != b"{":
         return False
-    return HEADER_LENGTH.unpack(content[:start])[0] <= len(content) - start
+    return HEADER_LENGTH.unpack(content.read(0, start))[0] <= content.size - start
 
 
-def read_safetensors(content: mmap.mmap) -> Any:
+def read_safetensors(content: Content) -> Any:
     """Read a safetensors file.
 
     Args:
-        content: the mapped file.
+        content: of the file.
 
     Returns:
         What was saved, where `save` wrote the file; else a dict of its tensors by name. Arrays are
-        read-only views of `content`.
+        read-only views of the content's storages.
     """
-    header, data = _split(content)
+    header, begin = _header(content)
     metadata = header.pop("__metadata__", {})
     if type(metadata) is not dict or any(type(text) is not str for text in metadata.values()):
         raise CheckpointError("has __metadata__ that is not a JSON object of strings")
     ranges = {name: _tensor_range(name, entry) for name, entry in header.items()}
-    _check_coverage(list(ranges.values()), len(data))
-    tensors = {
-        name: _tensor(data[start:stop], _row(name, header[name]).numpy, header[name]["shape"])
-        for name, (start, stop) in ranges.items()
-    }
+    _check_coverage(list(ranges.values()), content.size - begin)
+    tensors = {}
+    for name, (start, stop) in ranges.items():
+        dtype = _row(name, header[name]).numpy
+        storage = content.storage(begin + start, begin + stop, dtype.alignment)
+        tensors[name] = view(storage, dtype, header[name]["shape"])
     if STRUCTURE_KEY not in metadata:
         return tensors
     return check_tree(decode_structure(metadata[STRUCTURE_KEY], tensors))
 
 
-def _tensor(data: np.ndarray, dtype: np.dtype, shape: list[int]) -> np.ndarray:
-    return view(aligned(data, dtype.alignment), dtype, shape)
-
-
-def _split(content: mmap.mmap) -> tuple[dict[str, Any], np.ndarray]:
+def _header(content: Content) -> tuple[dict[str, Any], int]:
+    """Return the header, and where the elements begin."""
     start = HEADER_LENGTH.size
-    if len(content) < start:
+    if content.size < start:
         raise CheckpointError("is not a safetensors file: it is shorter than its first field")
-    (length,) = HEADER_LENGTH.unpack(content[:start])
-    if length > min(MAX_HEADER, len(content) - start):
+    (length,) = HEADER_LENGTH.unpack(content.read(0, start))
+    if length > min(MAX_HEADER, content.size - start):
         raise CheckpointError(f"is truncated or no safetensors file: its header has {length} bytes")
-    text = content[start : start + length]
+    text = content.read(start, start + length)
     if not text.startswith(b"{"):
         raise CheckpointError("is not a safetensors file: its header is not a JSON object")
     try:
         header = parse_json(text.decode("utf-8"))
     except UnicodeDecodeError:
         raise CheckpointError("has a header that is not UTF-8") from None
-    return header, np.frombuffer(content, np.uint8)[start + length :]
+    return header, start + length
 
 
 def _row(name: str, entry: Any) -> ElementType:

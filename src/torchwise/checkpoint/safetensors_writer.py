@@ -10,7 +10,7 @@ from torchwise.checkpoint.collect import collect
 from torchwise.checkpoint.dtypes import element_type
 from torchwise.checkpoint.errors import CheckpointError
 from torchwise.checkpoint.safetensors_format import HEADER_LENGTH, MAX_HEADER, STRUCTURE_KEY
-from torchwise.checkpoint.structure import encode_structure, tensor_names
+from torchwise.checkpoint.structure import check_size, encode_structure, tensor_names
 
 _ALIGNMENT = 64
 
@@ -33,7 +33,9 @@ def write_safetensors(file: BinaryIO, value: Any) -> None:
     for index in order:
         start, end = end, end + arrays[index].nbytes
         header[names[index]] = _entry(names[index], arrays[index], start, end)
-    encoded = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False)
+    check_size(text)
+    encoded = text.encode()
     encoded += b" " * (-(HEADER_LENGTH.size + len(encoded)) % _ALIGNMENT)
     if len(encoded) > MAX_HEADER:
         raise CheckpointError("cannot be saved: safetensors limits names and values to 100 MB")

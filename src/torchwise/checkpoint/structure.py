@@ -15,7 +15,7 @@ import numpy as np
 
 from torchwise.checkpoint.collect import ArrayReference
 from torchwise.checkpoint.errors import CheckpointError, repr_short
-from torchwise.checkpoint.limits import MAX_INT_BITS, MAX_KEY
+from torchwise.checkpoint.limits import MAX_BRACKETS, MAX_INT_BITS, MAX_KEY
 
 _KEYS = (str, int, float, bool, type(None))
 
@@ -114,8 +114,15 @@ def _decode_items(items: list[Any], tensor: Callable[[Any], np.ndarray]) -> dict
     return result
 
 
-def parse_json(text: str | bytes) -> Any:
+def check_size(text: str) -> None:
+    """Refuse JSON of which a few bytes would stand for more values than a checkpoint may have."""
+    if text.count("[") + text.count("{") > MAX_BRACKETS:
+        raise CheckpointError(f"has more than {MAX_BRACKETS} objects and arrays in its header")
+
+
+def parse_json(text: str) -> Any:
     """Parse JSON that comes from a file: strict, with each key of an object once."""
+    check_size(text)
     try:
         return json.loads(
             text,

@@ -9,8 +9,8 @@ import numpy as np
 
 from torchwise.checkpoint.dtypes import BY_STORAGE, BY_TORCH
 from torchwise.checkpoint.errors import CheckpointError, repr_short
-from torchwise.checkpoint.mapped import view
 from torchwise.checkpoint.pickle_machine import Constructor
+from torchwise.checkpoint.views import view
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,69 +1,104 @@
 """What a checkpoint may be made of, checked without recursion."""
 
 from collections import Counter
-from typing import Any, NamedTuple
+from collections.abc import Collection, Iterator
+from typing import Any
 
 import numpy as np
 
-from torchwise.checkpoint.errors import CheckpointError
+from torchwise.checkpoint.errors import CheckpointError, Refused, where
 from torchwise.checkpoint.limits import MAX_DEPTH, MAX_NODES
 
 _LEAVES = (str, int, float, bool, type(None), np.ndarray)
 _CONTAINERS = (dict, list, tuple, Counter)
 
 
-class _Extent(NamedTuple):
-    depth: int
-    nodes: int
+class _Open:
+    """A container that the walk is inside of.
+
+    Attributes:
+        container: itself.
+        items: its keys and values that are still to be visited.
+        key: of the value that is being visited.
+        depth: containers inside each other, as far as is known, itself included.
+        nodes: values, as far as is known, itself included.
+    """
+
+    __slots__ = ("container", "depth", "items", "key", "nodes")
+
+    def __init__(self, container: Any) -> None:
+        self.container = container
+        self.items: Iterator[tuple[Any, Any]] = (
+            iter(container.items()) if isinstance(container, dict) else enumerate(container)
+        )
+        self.key: Any = None
+        self.depth, self.nodes = 1, 1
 
 
-_LEAF = _Extent(0, 1)
-
-
-def check_tree(root: Any) -> Any:
+def check_tree(root: Any, recalled: Collection[int] = ()) -> Any:
     """Return the value, once it is sure that code which walks it comes to an end.
 
     A pickle can name one container many times, inside itself too: a few bytes then stand for a
-    tree without end, or with more leaves than there are atoms.
+    tree without end, or with more leaves than there are atoms. Only what is named many times is
+    remembered, so that the check takes no memory to speak of.
 
     Args:
         root: what a file describes.
+        recalled: identities of the containers that may be in several places.
+
+    Raises:
+        CheckpointError: it is too deep, too large, contains itself, or holds what was refused; the
+            text says under which key.
     """
-    extents: dict[int, _Extent] = {}
+    top = _Open([root])
+    path = [top]
     entered: set[int] = set()
-    pending = [root]
-    while pending:
-        value = pending[-1]
-        if id(value) in extents or type(value) in _LEAVES:
-            pending.pop()
-        elif id(value) in entered:
-            extents[id(value)] = _measure(value, extents)
-            pending.pop()
-        elif type(value) in _CONTAINERS:
-            entered.add(id(value))
-            pending += _open_children(value, entered, extents)
+    known: dict[int, tuple[int, int]] = {}
+    while path:
+        parent = path[-1]
+        entry = next(parent.items, None)
+        if entry is None:
+            path.pop()
+            if path:
+                entered.discard(id(parent.container))
+                if id(parent.container) in recalled:
+                    known[id(parent.container)] = parent.depth, parent.nodes
+                _add(path, parent.depth, parent.nodes)
+            continue
+        parent.key, child = entry
+        kind = type(child)
+        if kind in _LEAVES:
+            _add(path, 0, 1)
+        elif kind is Refused:
+            _fail(path, child.reason)
+        elif kind not in _CONTAINERS:
+            _fail(path, f"holds a bare {kind.__name__}, which is not a value")
+        elif id(child) in entered:
+            _fail(path, "holds a container that contains itself")
+        elif id(child) in known:
+            _add(path, *known[id(child)])
         else:
-            raise CheckpointError(f"holds a bare {type(value).__name__}, which is not a value")
+            _check_depth(path, len(path))
+            entered.add(id(child))
+            path.append(_Open(child))
     return root
 
 
-def _children(container: Any) -> Any:
-    return container.values() if isinstance(container, dict) else container
+def _add(path: list[_Open], depth: int, nodes: int) -> None:
+    """Count what the innermost open container has been found to hold."""
+    parent = path[-1]
+    parent.depth = max(parent.depth, 1 + depth)
+    parent.nodes += nodes
+    _check_depth(path, len(path) - 1 + depth)
+    if parent.nodes > MAX_NODES:
+        _fail(path[:-1], f"unfolds to more than {MAX_NODES} values")
 
 
-def _open_children(container: Any, entered: set[int], extents: dict[int, _Extent]) -> list[Any]:
-    children = [child for child in _children(container) if id(child) not in extents]
-    if any(id(child) in entered for child in children):
-        raise CheckpointError("holds a container that contains itself")
-    return children
-
-
-def _measure(container: Any, extents: dict[int, _Extent]) -> _Extent:
-    parts = [extents.get(id(child), _LEAF) for child in _children(container)]
-    depth = 1 + max((part.depth for part in parts), default=0)
-    nodes = 1 + sum(part.nodes for part in parts)
+def _check_depth(path: list[_Open], depth: int) -> None:
     if depth > MAX_DEPTH:
-        raise CheckpointError(f"nests containers more than {MAX_DEPTH} deep")
-    if nodes > MAX_NODES:
-        raise CheckpointError(f"unfolds to more than {MAX_NODES} values")
-    return _Extent(depth, nodes)
+        _fail(path, f"nests containers more than {MAX_DEPTH} deep")
+
+
+def _fail(path: list[_Open], reason: str) -> None:
+    keys = [parent.key for parent in path[1:]]
+    raise CheckpointError(f"at {where(keys)}: {reason}" if keys else reason)

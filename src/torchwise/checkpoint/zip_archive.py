@@ -1,19 +1,22 @@
-"""Members of a zip file in mapped memory, as torch writes it: stored, never compressed."""
+"""Members of a zip file, as torch writes it: stored, never compressed."""
 
-import mmap
 import struct
 import zipfile
 import zlib
-from typing import BinaryIO, cast
 
 import numpy as np
 
+from torchwise.checkpoint.content import Content
 from torchwise.checkpoint.errors import CheckpointError, repr_short
 
 MAGIC = b"PK\x03\x04"
 _LOCAL_HEADER = struct.Struct("<4s2xHH16xHH")  # magic, flags, method, length of name and of extra
 _UTF8_NAME = 0x800
 _ENCRYPTED = 0x1
+_OTHER_ARCHIVES = {
+    "constants.pkl": "a TorchScript archive",
+    "archive_format": "an archive of torch.export",
+}
 # What the standard library's parser raises on directories that are not what they claim to be.
 _BROKEN = (
     zipfile.BadZipFile,
@@ -30,13 +33,13 @@ class ZipArchive:
     """The members of one top folder, by their name inside it.
 
     Args:
-        content: the mapped file.
+        content: of the file.
     """
 
-    def __init__(self, content: mmap.mmap) -> None:
+    def __init__(self, content: Content) -> None:
         self._content = content
         try:
-            entries = zipfile.ZipFile(cast(BinaryIO, content)).infolist()
+            entries = zipfile.ZipFile(content.file).infolist()
         except _BROKEN as error:
             raise CheckpointError(f"is a damaged zip file: {error}") from None
         names = [entry.orig_filename for entry in entries]
@@ -49,36 +52,56 @@ class ZipArchive:
             raise CheckpointError("is not a torch checkpoint: its members are not in one folder")
         folder_length = len(folders.pop()) + 1
         self._entries = {entry.orig_filename[folder_length:]: entry for entry in entries}
+        self._refuse_other_archives()
         self._ranges = {name: self._locate(entry) for name, entry in self._entries.items()}
         self._check_overlap()
 
     def __contains__(self, name: str) -> bool:
         return name in self._entries
 
-    def member(self, name: str) -> np.ndarray:
-        """Bytes of a member, a view of the mapped file."""
-        if name not in self._ranges:
-            raise CheckpointError(f"has no zip member {repr_short(name)}")
-        start, stop = self._ranges[name]
-        return np.frombuffer(self._content, np.uint8, stop - start, start)
+    def size(self, name: str) -> int:
+        """How many bytes a member has."""
+        start, stop = self._range(name)
+        return stop - start
+
+    def storage(self, name: str) -> np.ndarray:
+        """Bytes of a member; their checksum is compared where all of them are read anyway."""
+        data = self._content.storage(*self._range(name))
+        if self._content.in_memory:
+            self._check(name, zlib.crc32(data.data))
+        return data
 
     def read(self, name: str) -> bytes:
         """Copy of a small member, after comparing its checksum."""
-        data = self.member(name).tobytes()
-        # torch records 0 where `set_crc32_options(False)` has turned the checksums off.
-        if self._entries[name].CRC not in (0, zlib.crc32(data)):
-            raise CheckpointError(f"is damaged: the checksum of {name} differs")
+        data = self._content.read(*self._range(name))
+        self._check(name, zlib.crc32(data))
         return data
+
+    def _range(self, name: str) -> tuple[int, int]:
+        if name not in self._entries:
+            raise CheckpointError(f"has no zip member {repr_short(name)}")
+        return self._ranges[name]
+
+    def _check(self, name: str, checksum: int) -> None:
+        # torch records 0 where `set_crc32_options(False)` has turned the checksums off.
+        if self._entries[name].CRC not in (0, checksum):
+            raise CheckpointError(f"is damaged: the checksum of {repr_short(name)[1:-1]} differs")
+
+    def _refuse_other_archives(self) -> None:
+        """Name the other zip files of torch; what is in them is compressed, in part."""
+        for name, kind in _OTHER_ARCHIVES.items():
+            if name in self._entries:
+                raise CheckpointError(f"is {kind}; save the state_dict() of the module")
 
     def _locate(self, entry: zipfile.ZipInfo) -> tuple[int, int]:
         """Where the bytes of a member lie: its two headers must tell the same story."""
         name, start = entry.orig_filename, entry.header_offset
-        header = self._content[start : start + _LOCAL_HEADER.size]
+        header = self._content.read(start, start + _LOCAL_HEADER.size)
         if start < 0 or len(header) < _LOCAL_HEADER.size:
             raise CheckpointError(f"is truncated: zip member {repr_short(name)} is outside")
         magic, flags, method, name_length, extra_length = _LOCAL_HEADER.unpack(header)
         start += _LOCAL_HEADER.size
-        local_name = self._content[start : start + name_length]
+        local_name = self._content.read(start, start + name_length)
         encoding = "utf-8" if flags & _UTF8_NAME else "cp437"
         if magic != MAGIC or local_name != name.encode(encoding, "replace"):
             raise CheckpointError(f"is a damaged zip file: {repr_short(name)} is not in its place")
@@ -86,7 +109,7 @@ class ZipArchive:
             raise CheckpointError(f"has a compressed or encrypted member {repr_short(name)}")
         start += name_length + extra_length
         stop = start + entry.file_size
-        if entry.file_size != entry.compress_size or stop > len(self._content):
+        if entry.file_size != entry.compress_size or stop > self._content.size:
             raise CheckpointError(f"is truncated: zip member {repr_short(name)} is cut off")
         return start, stop
 

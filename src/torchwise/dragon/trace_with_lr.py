@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from torchwise.numbers import Scalar, Schedule
+from torchwise.placement import varying_like
 from torchwise.rounding import add, div, full_like, mul, neg
 from torchwise.rule import Rule
 from torchwise.transformation import Chain, chain
@@ -86,7 +87,8 @@ class CorrectedTraceWithLr(Rule):
         """No velocity, at a rate of 1."""
         wide = param.dtype in (jnp.dtype(jnp.float64), jnp.dtype(jnp.complex128))
         last_lr = jnp.ones((), jnp.float64 if wide else jnp.float32)
-        return CorrectedTraceWithLrState(full_like(param, -0.0), last_lr)
+        # A step fences it together with the velocity, which makes the types of both alike.
+        return CorrectedTraceWithLrState(full_like(param, -0.0), varying_like(param, last_lr))
 
     def numbers(self, step: Any) -> TraceWithLrNumbers:
         return TraceWithLrNumbers(self.momentum, self.lr)

@@ -4,11 +4,10 @@ from collections.abc import ItemsView, Iterator, Sequence, ValuesView
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from torchwise.optim.parameter import Parameter
-from torchwise.trees import has_names, path_name
+from torchwise.trees import has_names, is_optimizable, path_name
 
 
 class Collection(NamedTuple):
@@ -40,7 +39,7 @@ def is_array(leaf: Any) -> bool:
     """Whether a leaf is a float or complex array."""
     if not isinstance(leaf, jax.Array | np.ndarray | np.generic):
         return False
-    return jnp.issubdtype(leaf.dtype, jnp.inexact)
+    return is_optimizable(leaf.dtype)
 
 
 def is_groups(params: Any) -> bool:

@@ -8,6 +8,7 @@ import numpy as np
 
 from torchwise.optim.transaction import settle
 from torchwise.sparse import is_sparse, layout_problem
+from torchwise.trees import is_optimizable
 
 
 class Parameter:
@@ -46,7 +47,7 @@ class Parameter:
         self._grad: Any = None
         self._owned = False
         self._data = immutable(data)
-        if not jnp.issubdtype(self._data.dtype, jnp.inexact):
+        if not is_optimizable(self._data.dtype):
             raise TypeError(
                 "only arrays of floating point and complex dtype can be optimized, "
                 f"but {self.label} is {self._data.dtype}"

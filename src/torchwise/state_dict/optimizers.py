@@ -16,12 +16,11 @@ from torchwise.param_groups import (
 )
 from torchwise.rule import Rule
 from torchwise.state_dict.chain_state import chain_state, entries_of, rule_chain, steps_of
-from torchwise.state_dict.containers import chain_within, state_within
+from torchwise.state_dict.containers import Part, bare, parts_of
 from torchwise.state_dict.entry import Target, load_state
 from torchwise.state_dict.groups import completed, group_of, rule_of, rule_type, torch_rule
 from torchwise.state_dict.layout import Layout, Place
 from torchwise.state_dict.matching import match_ids, match_names
-from torchwise.transformation import Chain
 from torchwise.trees import difference
 
 
@@ -109,7 +108,9 @@ def to_state_dict(
 ) -> dict[str, Any]:
     """Return the dict that a torch optimizer in this state would return; torch can load it.
 
-    A block in front of the optimizer that torch does not have, as `clip_by_norm`, is left out.
+    A block in front of the optimizer that torch does not have, as `clip_by_norm`, is left out; in
+    torch it is a matter of the training loop. So is what stands in front of it in `optax.chain`,
+    provided that it has no memory of gradients. What else torch has no place for is refused.
 
     A parameter without a gradient has no entry where torch would have none. If the chain does not
     count gradients (SGD without dampening), that is one whose buffer is -0.0 throughout, unless the
@@ -119,18 +120,22 @@ def to_state_dict(
 
     Args:
         transform: a chain that ends in one of torch's optimizers, as `sgd(...)`, or consists of the
-            same blocks in the same order; a transformation of optax around one; or what
-            `from_state_dict` returned, which gives its groups back with all their keys.
-        state: its state.
+            same blocks in the same order; what `from_state_dict` returned, which gives its groups
+            back with all their keys; or `optax.chain`, `named_chain`, `partition`, `masked`,
+            `MultiSteps` or `inject_hyperparams` around such chains, also in each other: each chain
+            becomes a group, and parameters that no chain moves, as frozen ones, are in none.
+        state: its state; Flax's variables around the arrays, as in `nnx.Optimizer.opt_state`, are
+            taken off.
         params: the parameters.
         names: torch's names in the order that the ids are to have; without it, the order is that of
-            the loaded dict or else of the tree.
+            the loaded dict or else of the tree, group by group. Names of parameters that are in no
+            group may be among them.
         layout: how names and axes differ, as for `from_state_dict`.
 
     Raises:
         TypeError: if `transform` is none of these.
-        ValueError: if torch has no such optimizer, or the state or the names are not those of the
-            parameters.
+        ValueError: if torch has no such optimizer, or no place for something around it, or if the
+            state or the names are not those of the parameters.
 
     Examples:
         >>> import jax.numpy as jnp, torchwise
@@ -141,35 +146,52 @@ def to_state_dict(
         ({0: {'momentum_buffer': Array([1., 1.], dtype=float32)}}, ['w'])
     """
     places = layout.places(params)
-    if not isinstance(transform, ParamGroups):
-        if not isinstance(transform, Chain):
-            transform, state = chain_within(transform), state_within(state)
-        transform = ParamGroups([transform], group_leaves(params, [range(len(places))]))
-    problem = difference(state, jax.eval_shape(transform.init, params))
-    if problem:
-        raise ValueError(f"to_state_dict(): the state is not that of these parameters: {problem}")
-    grouping, states = transform.grouping, chain_states(state)
-    order = _ordered(grouping.members, places, names)
+    state = bare(state)
+    if isinstance(transform, ParamGroups):
+        parts = _own_parts(transform, state, params)
+        kept, saved = transform.grouping.options, transform.grouping.saved
+    else:
+        parts = parts_of(transform, state, params)
+        kept, saved = (None,) * len(parts), ()
+        _refuse_mixture(parts)
+    order = _ordered([part.members for part in parts], places, names)
     ids = {leaf: identity for identity, leaf in enumerate(itertools.chain(*order))}
     leaves = list(map(jnp.asarray, jax.tree.leaves(params)))
     groups, written = [], {}
-    for chain, inner, members, options in zip(transform.chains, states, order, grouping.options):
-        rule, start = torch_rule(chain)
-        group = group_of(rule, options, max(steps_of(inner, 1), default=0))
+    for part, members, options in zip(parts, order, kept):
+        rule, start = torch_rule(part.chain)
+        group = group_of(rule, options, max(steps_of(part.state, 1), default=0))
         group = _with_names(group, options, [places[leaf].name for leaf in members])
         groups.append({**group, "params": [ids[leaf] for leaf in members]})
         ascending = sorted(members)  # the order of the leaves in the trees of a chain's state
-        found = entries_of(rule, start, inner, [leaves[leaf] for leaf in ascending])
+        found = entries_of(rule, start, part.state, [leaves[leaf] for leaf in ascending])
         for leaf, (entry, started) in zip(ascending, found):
             if started is None:
-                started = leaf in grouping.saved
+                started = leaf in saved
             if entry and (started or rule.starts_with_state):
                 written[leaf] = _with_torchs_axes(entry, places[leaf])
     # Entries stand in the order of the loaded dict, new ones behind them by id.
     by_id = sorted(written, key=ids.__getitem__)
-    first = [leaf for leaf in grouping.saved if leaf in written]
+    first = [leaf for leaf in saved if leaf in written]
     entries = {ids[leaf]: written[leaf] for leaf in [*first, *by_id]}
     return {"state": entries, "param_groups": groups}
+
+
+def _refuse_mixture(parts: Sequence[Part]) -> None:
+    names = list(dict.fromkeys(torch_rule(part.chain)[0].name for part in parts))
+    if len(names) > 1:
+        raise ValueError(
+            f"to_state_dict(): the groups are of {' and '.join(names)}, but an optimizer of torch "
+            "is the same for all its groups"
+        )
+
+
+def _own_parts(transform: ParamGroups, state: Any, params: Any) -> list[Part]:
+    problem = difference(state, bare(jax.eval_shape(transform.init, params)))
+    if problem:
+        raise ValueError(f"to_state_dict(): the state is not that of these parameters: {problem}")
+    members = transform.grouping.members
+    return list(map(Part, transform.chains, chain_states(state), members))
 
 
 def _parts(state_dict: Any) -> tuple[Mapping[Any, Any], Sequence[Mapping[str, Any]]]:
@@ -228,11 +250,14 @@ def _ordered(
     """Return the members of each group in the order of the names, if there are any."""
     if names is None:
         return [list(group) for group in members]
-    order, problems = match_names(names, [place.name for place in places])
+    here = sorted(itertools.chain(*members))
+    elsewhere = {place.name for place in places} - {places[leaf].name for leaf in here}
+    wanted = [name for name in names if name not in elsewhere]
+    order, problems = match_names(wanted, [places[leaf].name for leaf in here])
     if problems:
         listed = "\n  ".join(problems)
         raise ValueError(f"to_state_dict(): the names are not those of the tree:\n  {listed}")
-    rank = {leaf: position for position, leaf in enumerate(order)}
+    rank = {here[index]: position for position, index in enumerate(order)}
     return [sorted(group, key=rank.__getitem__) for group in members]
 
 

@@ -13,6 +13,7 @@ import numpy as np
 from mutations import mutate
 
 from torchwise.checkpoint import CheckpointError, load
+from torchwise.inspection import describe
 
 HEADROOM = 48 * 2**20
 EXPECTED_EVENTS = {"open", "mmap.__new__", "builtins.id"}
@@ -56,15 +57,17 @@ def touch(value):
             touch(item)
 
 
-def attempt(path, watch):
+def attempt(path, watch, mmap):
     try:
         with watch:
-            value = load(path)
+            value = load(path, mmap=mmap)
     except CheckpointError as error:
         if "more memory" in str(error):
             raise
         return "refused"
     touch(value)
+    for line in describe(value):
+        assert len(line) < 2000
     return "read"
 
 
@@ -80,7 +83,7 @@ def main(folder, count, seed):
         path = folder / f"mutant{suffix}"
         path.write_bytes(mutate(generator, suffix, content, folder / "canary"))
         try:
-            outcomes[attempt(path, watch)] += 1
+            outcomes[attempt(path, watch, bool(index // len(seeds) % 2))] += 1
         except BaseException:
             print(f"failed at file {index} of seed {seed}")
             raise

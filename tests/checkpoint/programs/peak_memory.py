@@ -1,6 +1,6 @@
 """Save or load one file in a fresh process; print bytes of arrays and growth of the peak memory.
 
-Arguments: `save`, `load` or `use` (load and sum every array), the file, mebibytes of arrays.
+Arguments: `save`, `load`, `map` or `use` (map and sum every array), the file, mebibytes of arrays.
 The peak is that of this process alone: `ru_maxrss` would count the process that started it.
 """
 
@@ -33,7 +33,7 @@ def main(action, path, mebibytes):
     if action == "save":
         save(path, value)
     else:
-        value = load(path)
+        value = load(path, mmap=action != "load")
     sums = [entry["sum"] for entry in value["state"].values()]
     if action == "use":
         assert [array[0] for array in sums] == [array.mean() for array in sums]

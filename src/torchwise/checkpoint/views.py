@@ -1,8 +1,6 @@
-"""A file as memory: read-only arrays that look straight into the mapped bytes."""
+"""Arrays that view part of the bytes of a file, after a check that the part is there."""
 
 import math
-import mmap
-import os
 from collections.abc import Sequence
 
 import numpy as np
@@ -10,43 +8,12 @@ import numpy as np
 from torchwise.checkpoint.errors import CheckpointError, repr_short
 from torchwise.checkpoint.limits import MAX_DIMENSIONS
 
-_ALIGNMENT = 8  # of every element type: numpy aligns complex128 like the floats inside it
 _MAX_ELEMENTS = 2**58
-
-
-def map_file(path: str | os.PathLike[str]) -> mmap.mmap:
-    """Map a regular file read-only.
-
-    Nothing is read until it is touched. The mapping lives as long as an array that views it, and
-    survives the replacement of the file by `save`; a program that truncates the file breaks it.
-    """
-    if os.path.exists(path) and not (os.path.isfile(path) or os.path.isdir(path)):
-        raise CheckpointError("is not a regular file")
-    with open(path, "rb") as file:
-        if os.fstat(file.fileno()).st_size == 0:
-            raise CheckpointError("is empty")
-        return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
 
 
 def row_major_strides(shape: Sequence[int]) -> tuple[int, ...]:
     """Steps in elements of an array whose last dimension is contiguous."""
     return tuple(math.prod(shape[axis + 1 :]) for axis in range(len(shape)))
-
-
-def aligned(storage: np.ndarray, alignment: int = _ALIGNMENT) -> np.ndarray:
-    """Return the storage itself, or a read-only copy where its elements would not be aligned.
-
-    torch aligns its members to 64 bytes, so this copies nothing but the files of other writers.
-
-    Args:
-        storage: bytes.
-        alignment: what the elements need; by default what any element type needs.
-    """
-    if storage.__array_interface__["data"][0] % alignment == 0:
-        return storage
-    storage = storage.copy()
-    storage.flags.writeable = False
-    return storage
 
 
 def view(
