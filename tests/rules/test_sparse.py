@@ -142,13 +142,12 @@ def test_hyperparameters_that_are_data():
             assert_equal(ours, theirs, ADAM)
 
 
-def test_an_array_for_a_learning_rate_is_read_as_a_number():
-    """Torch computes with a tensor in float32: docs/differences.md."""
+def test_an_array_for_a_learning_rate_is_a_tensor_in_torch():
     rng = np.random.default_rng(5)
     params = draw(rng, SHAPES, "float32")
-    given = np.float32(0.1)
-    ours = StatefulRun(Case("", cases.SPARSE_ADAM, {"lr": jnp.asarray(given)}), params)
-    theirs = TorchRun(torch.optim.SparseAdam, params, lr=float(given))
+    lr = np.float32(0.1)
+    ours = StatefulRun(Case("", cases.SPARSE_ADAM, {"lr": jnp.asarray(lr)}), params)
+    theirs = TorchRun(torch.optim.SparseAdam, params, lr=torch.tensor(lr))
     with exact_torch():
         walk(ours, theirs, ADAM, rng, "float32", 5)
     assert_equal(ours, theirs, ADAM)
