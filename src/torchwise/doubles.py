@@ -25,7 +25,7 @@ def power(base: Any, exponent: Any) -> Any:
 
     So would LLVM, from which no barrier hides a constant: the exponent is a selection.
     """
-    if isinstance(base, np.float32) and exponent == 3:
+    if _is_single(base) and exponent == 3:
         return base * base * base  # as torch; its other powers of float32 are powers
     if not any(isinstance(value, jax.Array) for value in (base, exponent)):
         return base**exponent
@@ -36,7 +36,7 @@ def power(base: Any, exponent: Any) -> Any:
 
 def quotient(number: Any, divisor: Any) -> Any:
     """`number / divisor`. torch multiplies a number by the reciprocal of a float32 tensor."""
-    if isinstance(divisor, np.float32) and not isinstance(number, np.float32):
+    if _is_single(divisor) and not _is_single(number):
         return 1 / divisor * number
     return number / divisor
 
@@ -72,6 +72,11 @@ def in_double(function: Callable[P, T]) -> Callable[P, T]:
             return function(*args, **kwargs)
 
     return wrapper
+
+
+def _is_single(value: Any) -> bool:
+    """Whether a number is one of float32, from `tensor_numbers`."""
+    return isinstance(value, np.generic) and value.dtype == np.float32
 
 
 def _hidden(x: jax.Array) -> jax.Array:
