@@ -1,6 +1,6 @@
 """The way out to pure functions and back: one transform with its state, for all groups."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -80,7 +80,11 @@ class Return:
                 return
         self._refuse("state", problem)
 
-    def run(self, _: None) -> tuple[list[Any], list[Any]]:
+    def prepare(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
+        """Return what makes copies; nothing is given up."""
+        return self._copied, (None,)
+
+    def _copied(self, _: None) -> tuple[list[Any], list[Any]]:
         """Return copies of the parameters, and the entries of their states."""
         params, state = jax.tree.map(jnp.array, (self._params, self._returned))
         entries = []

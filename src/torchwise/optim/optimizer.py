@@ -13,14 +13,14 @@ import numpy as np
 from torchwise.numbers import numbers
 from torchwise.optim import engine, functional, state_dicts
 from torchwise.optim.collection import Collection, collected_tree, is_groups, listed
+from torchwise.optim.evaluation import Evaluation, Evaluations, kind_of
 from torchwise.optim.groups import complete_group
 from torchwise.optim.hooks import Hooked, hooked
 from torchwise.optim.job import Job
 from torchwise.optim.parameter import Parameter
 from torchwise.optim.prepared import Prepared
-from torchwise.optim.skeleton import Skeleton, skeleton_of
 from torchwise.optim.state import ParameterState, State
-from torchwise.optim.transaction import execute, settled
+from torchwise.optim.transaction import append_together, execute, settle, settled
 from torchwise.rule import Rule
 from torchwise.state_dict.entry import initial_entry
 
@@ -153,6 +153,7 @@ class Optimizer(Hooked):
     @property
     def state(self) -> State:
         """For each `Parameter` a mapping of arrays under torch's keys."""
+        settle()
         return self._state
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
@@ -168,8 +169,7 @@ class Optimizer(Hooked):
         collection, group = complete_group(param_group, self.defaults, self.param_groups)
         self._check(group)
         self._check_params(group)
-        self._collections.append(collection)
-        self.param_groups.append(group)
+        append_together((self._collections, self.param_groups), (collection, group))
 
     # Gradients and steps.
 
@@ -179,18 +179,35 @@ class Optimizer(Hooked):
             if parameter.grad is not None:
                 parameter.grad = None if set_to_none else jnp.zeros_like(parameter.grad)
 
-    def backward(self, loss_fn: Callable[..., Any], *args: Any, has_aux: bool = False) -> Any:
-        """Add the gradients of `loss_fn(optimizer.params, *args)` to `.grad`, jitted.
+    def backward(
+        self,
+        loss_fn: Callable[..., Any],
+        *args: Any,
+        has_aux: bool = False,
+        materialize_grads: bool = False,
+        **kwargs: Any,
+    ) -> Any:
+        """Add the gradients of `loss_fn(optimizer.params, *args, **kwargs)` to `.grad`, jitted.
+
+        As in torch, a parameter on which the loss does not depend has no gradient.
 
         Args:
             loss_fn: a function, the same object at every call, or it is compiled again.
-            *args: pytrees of arrays.
+            *args: pytrees of arrays and numbers. What is neither, as a flag or a string, is
+                compiled into the program.
             has_aux: whether `loss_fn` returns `(loss, aux)`.
+            materialize_grads: whether parameters that the loss does not use have zeros for a
+                gradient, as in JAX; then decay and momentum move them.
+            **kwargs: pytrees, as `args`.
 
         Returns:
             What `loss_fn` returns.
+
+        Raises:
+            RuntimeError: as torch does, if the loss depends on no parameter.
+            TypeError: if `loss_fn` is no function, or what it returns no scalar.
         """
-        out, grads = self._gradients(loss_fn, args, has_aux)
+        out, grads = self._gradients(loss_fn, args, kwargs, has_aux, materialize_grads)
         held = {one: one.grad for one in grads if one.grad is not None}
         grads |= engine.add(held, {one: grads[one] for one in held})
         for parameter, grad in grads.items():
@@ -213,35 +230,50 @@ class Optimizer(Hooked):
         return loss
 
     @hooked
-    def train_step(self, loss_fn: Callable[..., Any], *args: Any, has_aux: bool = False) -> Any:
+    def train_step(
+        self,
+        loss_fn: Callable[..., Any],
+        *args: Any,
+        has_aux: bool = False,
+        materialize_grads: bool = False,
+        **kwargs: Any,
+    ) -> Any:
         """Loss, gradients and update in one call; `.grad` is neither used nor set.
 
-        They are one compiled program, unless the loss function calls back into Python as it runs:
-        then the gradients are computed first, so that an exception leaves the parameters alone.
+        They are one compiled program, unless the loss function calls back into Python as it runs,
+        or needs much memory: then the gradients are computed first, so that an exception leaves
+        the parameters alone.
 
         Args:
-            loss_fn: computes the loss from `optimizer.params` and `args`; the same object at every
-                call, or it is compiled again.
-            *args: pytrees of arrays.
+            loss_fn: as for `backward`.
+            *args: as for `backward`.
             has_aux: whether `loss_fn` returns `(loss, aux)`.
+            materialize_grads: as for `backward`.
+            **kwargs: as for `backward`.
 
         Returns:
             What `loss_fn` returns, before the update.
+
+        Raises:
+            RuntimeError, TypeError: as `backward`.
         """
         with settled():
-            active = {one for one in self._parameters() if one.requires_grad}
-            job = self._job(active)
-            skeleton, given = self._skeleton(job.parameters)
-            loss = (loss_fn, has_aux, skeleton)
-            if self._may_raise(job, *loss, given, args):
-                out, grads = self._gradients(loss_fn, args, has_aux)
+            one = self._evaluation(loss_fn, args, kwargs, has_aux, materialize_grads)
+            if one.facts.alone:
+                out, grads = one.gradients()
                 self._update(grads)
                 return out
-            job.call = lambda params, states: engine.train(
-                job.plan, *loss, params, states, given, job.numbers, args
+            job = self._job(set(one.parameters))
+            position = {parameter: index for index, parameter in enumerate(job.parameters)}
+            skeleton = one.skeleton.permuted([position[each] for each in one.parameters])
+            loss = (one.loss, has_aux, skeleton)
+            job.key, job.inputs = one.key, one.arrays
+            job.call = lambda params, states: (
+                engine.train,
+                (job.plan, *loss, params, states, one.given, job.numbers, one.arrays),
             )
             execute(job)
-        return job.out
+        return jax.tree.unflatten(one.facts.treedef, job.out)
 
     # To pure functions and back.
 
@@ -303,7 +335,8 @@ class Optimizer(Hooked):
             if result is not None:
                 state_dict = result
         with settled():
-            self.param_groups, self._state = self._loaded(state_dict)
+            groups, state = self._loaded(state_dict)
+            vars(self).update(param_groups=groups, _state=state)  # at once: an interrupt may come
         for hook in self._load_state_dict_post_hooks.values():
             hook(self)
 
@@ -318,7 +351,7 @@ class Optimizer(Hooked):
 
     def __getstate__(self) -> dict[str, Any]:  # like torch, without hooks
         with settled():
-            left_out = ("_prepared", "_compiled", "_raising")
+            left_out = ("_prepared", "_compiled", "_evaluations")
             kept = vars(self).items()
             return {k: v for k, v in kept if not k.endswith("_hooks") and k not in left_out}
 
@@ -359,7 +392,7 @@ class Optimizer(Hooked):
 
         self._prepared = functools.lru_cache(maxsize=64)(prepared)
         self._compiled: set[Any] = set()
-        self._raising: dict[Any, bool] = {}
+        self._evaluations = Evaluations(f"{type(self).__module__}.{type(self).__name__}")
 
     def _job(self, active: Any) -> Job:
         """Gather the parameters that move, group by group."""
@@ -370,42 +403,44 @@ class Optimizer(Hooked):
                 job.add(self._prepare(group), parameters)
         return job
 
+    def _evaluation(
+        self,
+        loss_fn: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: Mapping[str, Any],
+        has_aux: bool,
+        materialize_grads: bool,
+    ) -> Evaluation:
+        """Return what is compiled for a loss function, and on which arrays."""
+        active = [one for one in self._parameters() if one.requires_grad]
+        tree = self._tree()
+        return self._evaluations.of(tree, active, loss_fn, args, kwargs, has_aux, materialize_grads)
+
     def _gradients(
-        self, loss_fn: Callable[..., Any], args: tuple[Any, ...], has_aux: bool
+        self,
+        loss_fn: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: Mapping[str, Any],
+        has_aux: bool,
+        materialize_grads: bool = False,
     ) -> tuple[Any, dict[Parameter, jax.Array]]:
-        """Return what the loss function returns, and the gradients of what requires them."""
+        """Return what the loss function returns, and the gradients of what it depends on."""
         with settled():
-            active = [one for one in self._parameters() if one.requires_grad]
-            skeleton, given = self._skeleton(active)
-            data = [parameter.own_array for parameter in active]
-        out, grads = engine.value_and_grad(loss_fn, has_aux, skeleton, data, given, args)
-        return out, dict(zip(active, grads))
+            one = self._evaluation(loss_fn, args, kwargs, has_aux, materialize_grads)
+            return one.gradients()
 
     def _update(self, gradients: Mapping[Parameter, jax.Array]) -> None:
         """Update the parameters that have gradients, in one compiled program."""
         with settled():
             job = self._job(gradients)
             grads = [gradients[parameter] for parameter in job.parameters]
+            job.key, job.inputs = tuple(map(kind_of, grads)), grads
             job.call = lambda params, states: (
-                None,
-                *engine.update(job.plan, params, states, grads, job.numbers),
+                engine.update,
+                (job.plan, params, states, grads, job.numbers),
             )
             if job.parameters:
                 execute(job)
-
-    def _may_raise(
-        self, job: Job, loss_fn: Any, has_aux: bool, skeleton: Skeleton, given: Any, args: Any
-    ) -> bool:
-        """Whether the loss calls back into Python; found out once for each function."""
-        key = (loss_fn, has_aux, skeleton)
-        if key not in self._raising:
-            data = [parameter.own_array for parameter in job.parameters]
-            self._raising[key] = engine.may_raise(*key, data, given, args)
-        return self._raising[key]
-
-    def _skeleton(self, differentiated: list[Parameter]) -> tuple[Skeleton, list[Any]]:
-        """Return how to rebuild `params` when compiled, and the arrays that are as they are."""
-        return skeleton_of(self._tree(), differentiated)
 
 
 def _documentation(rule: type[Rule]) -> str:
