@@ -103,7 +103,7 @@ class Job:
         copies of all. So does one whose results JAX checks afterwards.
         """
         _await_on_cpu(self.inputs)
-        new = self._key() not in self._compiled or _results_are_checked()
+        new = self._key() not in self._compiled or results_are_checked()
         new = new or any(parameter.foreign for parameter in self.parameters)
         new = new or any(held is None or held.foreign for held, _ in self._held)
         shared = [new or not parameter.owned for parameter in self.parameters]
@@ -135,7 +135,8 @@ class Job:
         self._compiled.add(self._key())
 
 
-def _results_are_checked() -> bool:
+def results_are_checked() -> bool:
+    """Whether JAX looks for NaNs when a program has run, and runs it again if it finds any."""
     return jax.config.jax_debug_nans or jax.config.jax_debug_infs
 
 

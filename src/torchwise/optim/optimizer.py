@@ -12,11 +12,12 @@ import numpy as np
 
 from torchwise.numbers import numbers
 from torchwise.optim import engine, functional, state_dicts
+from torchwise.optim.assignment import Assignment
 from torchwise.optim.collection import Collection, collected_tree, is_groups, listed
 from torchwise.optim.evaluation import Evaluation, Evaluations, kind_of
 from torchwise.optim.groups import complete_group
 from torchwise.optim.hooks import Hooked, hooked
-from torchwise.optim.job import Job
+from torchwise.optim.job import Job, results_are_checked
 from torchwise.optim.parameter import Parameter
 from torchwise.optim.prepared import Prepared
 from torchwise.optim.state import ParameterState, State
@@ -143,12 +144,23 @@ class Optimizer(Hooked):
         """The current values, in the structure that was passed.
 
         With `(name, array)` pairs that is a dict by name; with several groups, a list with one
-        structure per group. What is returned keeps its values when the optimizer steps on.
+        structure per group. What is returned keeps its values when the optimizer steps on, and to
+        change it changes nothing here: assign a whole tree of the same structure, as in
+        `optimizer.params = new`. The state stays.
+
+        Raises:
+            ValueError: if what is assigned has another structure, shapes or types, by name; nothing
+                has changed then.
         """
         with settled():
             return jax.tree.map(
                 lambda leaf: leaf.data if isinstance(leaf, Parameter) else leaf, self._tree()
             )
+
+    @params.setter
+    def params(self, values: Any) -> None:
+        with settled():
+            execute(Assignment(self._tree(), values))
 
     @property
     def state(self) -> State:
@@ -259,7 +271,7 @@ class Optimizer(Hooked):
         """
         with settled():
             one = self._evaluation(loss_fn, args, kwargs, has_aux, materialize_grads)
-            if one.facts.alone:
+            if one.facts.alone or results_are_checked():
                 out, grads = one.gradients()
                 self._update(grads)
                 return out

@@ -67,7 +67,7 @@ class Parameter:
                 f"{value.dtype}{list(value.shape)}"
             )
         with settled():
-            self._data, self._owned, self._foreign = value, False, True
+            self.adopt(value)
 
     @property
     def grad(self) -> jax.Array | None:
@@ -123,6 +123,10 @@ class Parameter:
     def replace(self, made: jax.Array, owned: bool = True) -> None:
         """Take over an array that a step has made; `owned` if nobody else has it."""
         self._data, self._owned, self._foreign = made, owned, False
+
+    def adopt(self, given: jax.Array) -> None:
+        """Take over an array that came from outside."""
+        self._data, self._owned, self._foreign = given, False, True
 
     def __repr__(self) -> str:
         name = "" if self.name is None else f"{self.name!r}, "
