@@ -7,19 +7,19 @@ from dataclasses import fields
 from typing import Any, ClassVar
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
-from torchwise.numbers import numbers
 from torchwise.optim import engine, functional, state_dicts
 from torchwise.optim.assignment import Assignment
 from torchwise.optim.collection import Collection, collected_tree, is_groups, listed
 from torchwise.optim.evaluation import Evaluation, Evaluations, kind_of
 from torchwise.optim.groups import complete_group
 from torchwise.optim.hooks import Hooked, hooked
+from torchwise.optim.hyperparameters import hyperparameters
 from torchwise.optim.job import Job, results_are_checked
-from torchwise.optim.parameter import Parameter
+from torchwise.optim.parameter import Parameter, is_tensor
 from torchwise.optim.prepared import Prepared
+from torchwise.optim.refusals import refuse_nothing
 from torchwise.optim.state import ParameterState, State
 from torchwise.optim.transaction import append_together, execute, settle, settled
 from torchwise.rule import Rule
@@ -93,6 +93,7 @@ class Optimizer(Hooked):
             raise ValueError("optimizer got an empty parameter list")
         for group in groups:
             self.add_param_group(group)
+        refuse_nothing(params, self._parameters())
         if defaults.get("fused"):
             if defaults.get("differentiable"):
                 raise RuntimeError("`fused` does not support `differentiable`")
@@ -112,18 +113,13 @@ class Optimizer(Hooked):
 
     def _rule(self, group: Mapping[str, Any]) -> Rule:
         """Return the rule with the hyperparameters of a group, read as numbers."""
-        return self.rule.from_group({key: numbers(group[key]) for key in self.rule.group_keys})
+        return self.rule.from_group(hyperparameters(group, self.rule.group_keys))
 
     def _check(self, group: Mapping[str, Any]) -> None:
         """Raise torch's errors for invalid hyperparameters."""
-        for key, value in group.items():
-            if callable(value):
-                raise TypeError(
-                    f"{key} is a function, but a stateful optimizer takes a number: change "
-                    f"param_groups[i][{key!r}] between steps, or pass the schedule to "
-                    "the function of the same name, as torchwise.sgd"
-                )
-        self.rule.from_group(group).check()
+        read = hyperparameters(group, self.rule.group_keys)  # refuses functions
+        tensors = {key: read[key] for key in read if is_tensor(group.get(key))}
+        self.rule.from_group({**group, **tensors}).check()
 
     def _check_params(self, group: Mapping[str, Any]) -> None:
         """Raise torch's errors for parameters that the optimizer does not take."""
@@ -188,8 +184,7 @@ class Optimizer(Hooked):
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Forget the gradients, or with `set_to_none=False` fill them with zeros."""
         for parameter in self._parameters():
-            if parameter.grad is not None:
-                parameter.grad = None if set_to_none else jnp.zeros_like(parameter.grad)
+            parameter.forget_grad(set_to_none)
 
     def backward(
         self,
@@ -300,7 +295,9 @@ class Optimizer(Hooked):
                 the parameters differ.
         """
         with settled():
-            return functional.export(self._tree(), self._owners(), self._state, per_parameter_steps)
+            tree, owners = self._tree(), self._owners()
+            functional.refuse_strangers("to_functional", tree, owners)
+            return functional.export(tree, owners, self._state, per_parameter_steps)
 
     def from_functional(self, params: Any, state: Any) -> None:
         """Take back what came of `to_functional`.
@@ -313,7 +310,9 @@ class Optimizer(Hooked):
             ValueError: if the structure is another one; nothing has changed then.
         """
         with settled():
-            execute(functional.Return(self._tree(), self._owners(), self._state, params, state))
+            tree, owners = self._tree(), self._owners()
+            functional.refuse_strangers("from_functional", tree, owners)
+            execute(functional.Return(tree, owners, self._state, params, state))
 
     # State dicts.
 
@@ -339,13 +338,18 @@ class Optimizer(Hooked):
         checked before anything is changed.
 
         Raises:
-            ValueError: listing all that is missing, unexpected or of another shape, by name.
+            ValueError: listing all that is missing, unexpected or of another shape, by name; or
+                for what is no such dict.
         """
-        state_dict = state_dict.copy()
+        if isinstance(state_dict, Mapping):
+            state_dict = dict(state_dict)
+        else:
+            state_dicts.refuse_malformed(state_dict)
         for hook in self._load_state_dict_pre_hooks.values():
             result = hook(self, state_dict)
             if result is not None:
                 state_dict = result
+        state_dicts.refuse_malformed(state_dict)
         with settled():
             groups, state = self._loaded(state_dict)
             vars(self).update(param_groups=groups, _state=state)  # at once: an interrupt may come
@@ -386,11 +390,7 @@ class Optimizer(Hooked):
         return [(self._rule(group), group["params"]) for group in self.param_groups]
 
     def _prepare(self, group: Mapping[str, Any]) -> Prepared:
-        values = tuple([group.get(key) for key in self._rule_keys()])
-        try:
-            return self._prepared(values)
-        except TypeError:  # arrays cannot be hashed
-            return self._prepared(tuple(map(numbers, values)))
+        return self._prepared(tuple(hyperparameters(group, self._rule_keys()).values()))
 
     def _rule_keys(self) -> Sequence[str]:
         """The keys of a group that its rule depends on."""

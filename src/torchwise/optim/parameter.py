@@ -1,5 +1,8 @@
 """A mutable holder of one array and its gradient."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 import jax
@@ -72,10 +75,12 @@ class Parameter:
     @property
     def grad(self) -> jax.Array | None:
         """The gradient, or None."""
+        _refuse_withheld()
         return self._grad
 
     @grad.setter
     def grad(self, value: Any) -> None:
+        _refuse_withheld()
         if value is not None:
             value = immutable(value)
             if value.shape != self.shape:
@@ -124,6 +129,11 @@ class Parameter:
         """Take over an array that a step has made; `owned` if nobody else has it."""
         self._data, self._owned, self._foreign = made, owned, False
 
+    def forget_grad(self, set_to_none: bool) -> None:
+        """Do what `zero_grad` does; also where gradients are withheld."""
+        if self._grad is not None:
+            self._grad = None if set_to_none else jnp.zeros_like(self._grad)
+
     def adopt(self, given: jax.Array) -> None:
         """Take over an array that came from outside."""
         self._data, self._owned, self._foreign = given, False, True
@@ -140,6 +150,27 @@ class Parameter:
         self._owned, self._foreign = False, True
         for name, value in state.items():
             setattr(self, name, value)
+
+
+_withheld: ContextVar[bool] = ContextVar("_withheld", default=False)
+
+
+@contextmanager
+def grads_withheld() -> Iterator[None]:
+    """Refuse any look at `.grad`: hooks of a whole step would see and change nothing."""
+    token = _withheld.set(True)
+    try:
+        yield
+    finally:
+        _withheld.reset(token)
+
+
+def _refuse_withheld() -> None:
+    if _withheld.get():
+        raise RuntimeError(
+            "a hook uses .grad, which train_step() neither reads nor sets: pass "
+            "train_step(..., max_grad_norm=...) to clip, or call backward() and step()"
+        )
 
 
 def immutable(value: Any) -> jax.Array:
