@@ -76,7 +76,12 @@ def _by_name(tree: Any) -> list[str]:
 def _is_variable(leaf: Any) -> bool:
     return any(
         (cls.__module__.partition(".")[0], cls.__name__)
-        in (("flax", "Variable"), ("flax", "VariableState"), ("equinox", "StateIndex"))
+        in (
+            ("flax", "Variable"),
+            ("flax", "VariableState"),
+            ("equinox", "StateIndex"),
+            ("equinox", "State"),
+        )
         for cls in type(leaf).__mro__
     )
 
