@@ -46,14 +46,14 @@ UNUSED = {
     "an argument of jit": lambda w, u: jax.jit(lambda w, u: (w, u * 2))(w, u)[0],
     "in scan": in_scan,
     "in cond": lambda w, u: lax.cond(jnp.sum(w) > 0, lambda w, u: w, lambda w, u: -w, w, u),
-    "in remat": lambda w, u: jax.checkpoint(lambda w, u: jnp.sin(w))(w, u),
-    "under vmap": lambda w, u: jax.vmap(lambda a, b: a * 2)(w, u),
+    "in remat": jax.checkpoint(lambda w, u: jnp.sin(w)),
+    "under vmap": jax.vmap(lambda a, b: a * 2),
 }
 USED = {
     "times zero": lambda w, u: w + 0 * u,
     "in one branch": lambda w, u: lax.cond(jnp.sum(w) > 9, lambda w, u: u, lambda w, u: w, w, u),
     "late in scan": late_in_scan,
-    "in remat": lambda w, u: jax.checkpoint(lambda w, u: w * jnp.sin(u))(w, u),
+    "in remat": jax.checkpoint(lambda w, u: w * jnp.sin(u)),
     "in a jitted function": jax.jit(lambda w, u: w * u),
     "a sum alone": lambda w, u: w + jnp.sum(u),
     "a relu that is off": lambda w, u: w + jax.nn.relu(-u),

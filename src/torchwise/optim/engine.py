@@ -143,6 +143,22 @@ def train(
     return jax.tree.leaves(out), *update(plan, params, states, grads, numbers)
 
 
+def forget_losses() -> None:
+    """Drop the programs of all loss functions; steps that compile again get copies again."""
+    global _generation  # noqa: PLW0603 (as the programs are)
+    _generation += 1
+    value_and_grad.clear_cache()
+    train.clear_cache()
+
+
+_generation = 0
+
+
+def generation() -> int:
+    """Return how often programs have been dropped."""
+    return _generation
+
+
 def add(
     old: Mapping[Parameter, jax.Array], new: Mapping[Parameter, jax.Array]
 ) -> dict[Parameter, jax.Array]:

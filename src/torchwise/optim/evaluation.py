@@ -160,8 +160,7 @@ class Evaluations:
         if len(self._facts) >= _KEPT:
             self._facts.clear()
             self._alike.clear()
-            engine.value_and_grad.clear_cache()
-            engine.train.clear_cache()
+            engine.forget_losses()
         self._facts[key] = facts
         code = _code_of(function)
         if code is None:

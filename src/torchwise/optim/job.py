@@ -46,6 +46,7 @@ class Job:
         self._held: list[tuple[ParameterState | None, dict[str, Any]]] = []
         self._steps: list[np.ndarray | None] = []
         self._names: list[tuple[str, ...]] = []
+        self._program: Any = None
 
     @property
     def numbers(self) -> np.ndarray:
@@ -103,7 +104,8 @@ class Job:
         copies of all. So does one whose results JAX checks afterwards.
         """
         _await_on_cpu(self.inputs)
-        new = self._key() not in self._compiled or results_are_checked()
+        self._program = self._key()
+        new = self._program not in self._compiled or results_are_checked()
         new = new or any(parameter.foreign for parameter in self.parameters)
         new = new or any(held is None or held.foreign for held, _ in self._held)
         shared = [new or not parameter.owned for parameter in self.parameters]
@@ -115,7 +117,9 @@ class Job:
         return self.call(params, _donated(arrays, shared))
 
     def _key(self) -> Any:
-        return self.plan, self.key, jax.config.jax_enable_x64, *map(id, self.parameters)
+        """What the compiled program depends on."""
+        context = engine.generation(), jax.config.jax_enable_x64
+        return self.plan, self.key, context, *map(id, self.parameters)
 
     def commit(self) -> None:
         """Put the results in their places."""
@@ -132,7 +136,7 @@ class Job:
                 held = self._state[parameter] = ParameterState({**values, **made})
             if held is not None:
                 held.replace({**values, **made} if not held.own_values else made)
-        self._compiled.add(self._key())
+        self._compiled.add(self._program)
 
 
 def results_are_checked() -> bool:
