@@ -125,7 +125,8 @@ def test_statistics_are_no_parameters():
 @pytest.mark.parametrize("kind", [jnp.ones, lambda size: np.ones(size, np.float32)])
 def test_one_array_twice(kind):
     array = kind(2)
-    for params in ([array, array], {"a": array, "b": array}, [{"params": [array, array]}]):
+    assert len(optim.SGD({"a": array, "b": array}).param_groups[0]["params"]) == 2  # they are two
+    for params in ([array, array], (array, array), [{"params": [array, array]}]):
         with pytest.raises(ValueError, match=r"are one array: use it twice in the loss"):
             optim.SGD(params)
 

@@ -36,8 +36,9 @@ def complete_group(
     params = listed([params] if isinstance(params, Parameter) else params)
     refuse_tensors(params)
     refuse_statistics(params)
-    _refuse_shared(params)
     collection = collect(params)
+    if collection.names is None:
+        _refuse_shared(params)
     if isinstance(params, list | tuple):
         _refuse_other_leaves(collection)
     group["params"] = collection.parameters
@@ -63,7 +64,10 @@ def _refuse_other_leaves(collection: Collection) -> None:
 
 
 def _refuse_shared(params: Any) -> None:
-    """One array in two places is one tensor in torch; here each place would go its own way."""
+    """One array twice is one tensor in torch's lists; here each place would go its own way.
+
+    Names say that parameters are two, though they begin with the same values.
+    """
     seen: dict[int, str] = {}
     for path, leaf in jax.tree.leaves_with_path(params):
         if isinstance(leaf, jax.Array | np.ndarray):
