@@ -6,7 +6,7 @@ a changed learning rate is other data and not another program.
 
 import functools
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
@@ -147,8 +147,8 @@ def forget_losses() -> None:
     """Drop the programs of all loss functions; steps that compile again get copies again."""
     global _generation  # noqa: PLW0603 (as the programs are)
     _generation += 1
-    value_and_grad.clear_cache()
-    train.clear_cache()
+    for function in (value_and_grad, train):
+        cast(Any, function).clear_cache()
 
 
 _generation = 0

@@ -83,6 +83,7 @@ class Evaluation(NamedTuple):
         data = [parameter.own_array for parameter in self.parameters]
         program = (self.loss, self.has_aux, self.skeleton)
         out, grads = engine.value_and_grad(*program, data, self.given, self.arrays)
+        refuse_traced(grads)
         if self.facts.alone:
             jax.block_until_ready(grads)
         return out, dict(zip(self.parameters, grads))

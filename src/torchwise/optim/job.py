@@ -13,6 +13,8 @@ from torchwise.optim.prepared import Prepared
 from torchwise.optim.state import ParameterState, State
 from torchwise.state_dict.entry import STEP, initial_entry, step_array
 
+_config: Any = jax.config  # its types do not tell what it has
+
 
 class Job:
     """The parameters that a step moves, in the order of the groups.
@@ -118,7 +120,7 @@ class Job:
 
     def _key(self) -> Any:
         """What the compiled program depends on."""
-        context = engine.generation(), jax.config.jax_enable_x64
+        context = engine.generation(), _config.jax_enable_x64
         return self.plan, self.key, context, *map(id, self.parameters)
 
     def commit(self) -> None:
@@ -141,7 +143,7 @@ class Job:
 
 def results_are_checked() -> bool:
     """Whether JAX looks for NaNs when a program has run, and runs it again if it finds any."""
-    return jax.config.jax_debug_nans or jax.config.jax_debug_infs
+    return _config.jax_debug_nans or _config.jax_debug_infs
 
 
 def _await_on_cpu(arrays: Sequence[Any]) -> None:

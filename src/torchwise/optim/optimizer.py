@@ -12,7 +12,7 @@ import numpy as np
 from torchwise.optim import engine, functional, state_dicts
 from torchwise.optim.assignment import Assignment
 from torchwise.optim.collection import Collection, collected_tree, is_groups, listed
-from torchwise.optim.evaluation import Evaluation, Evaluations, kind_of
+from torchwise.optim.evaluation import Evaluation, Evaluations
 from torchwise.optim.groups import complete_group
 from torchwise.optim.hooks import Hooked, hooked
 from torchwise.optim.hyperparameters import hyperparameters
@@ -218,7 +218,7 @@ class Optimizer(Hooked):
         held = {one: one.grad for one in grads if one.grad is not None}
         grads |= engine.add(held, {one: grads[one] for one in held})
         for parameter, grad in grads.items():
-            parameter.grad = grad
+            parameter.take_grad(grad)
         return out
 
     @hooked
@@ -446,7 +446,8 @@ class Optimizer(Hooked):
         with settled():
             job = self._job(gradients)
             grads = [gradients[parameter] for parameter in job.parameters]
-            job.key, job.inputs = tuple(map(kind_of, grads)), grads
+            kinds = [one.sharding if one.committed else None for one in grads]
+            job.key, job.inputs = tuple(kinds), grads
             job.call = lambda params, states: (
                 engine.update,
                 (job.plan, params, states, grads, job.numbers),

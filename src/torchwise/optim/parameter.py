@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from jax.core import Tracer
 
 from torchwise.optim.transaction import refuse_traced, settled
 
@@ -129,6 +130,12 @@ class Parameter:
         """Take over an array that a step has made; `owned` if nobody else has it."""
         self._data, self._owned, self._foreign = made, owned, False
 
+    def take_grad(self, made: jax.Array) -> None:
+        """Take over a gradient that JAX has computed, whose shape and type are right."""
+        if isinstance(made, Tracer):
+            refuse_traced(made)
+        self._grad = made
+
     def forget_grad(self, set_to_none: bool) -> None:
         """Do what `zero_grad` does; also where gradients are withheld."""
         if self._grad is not None:
@@ -183,7 +190,8 @@ def immutable(value: Any) -> jax.Array:
     if not isinstance(value, jax.Array):
         refuse_tensor(value, "")
     array = value if isinstance(value, jax.Array) else jnp.array(value)
-    refuse_traced(array)
+    if isinstance(array, Tracer):
+        refuse_traced(array)
     return lax.convert_element_type(array, array.dtype) if array.weak_type else array
 
 

@@ -8,7 +8,7 @@ next, the step itself or any reader after an exception, puts them in their place
 
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Protocol
 
@@ -25,8 +25,8 @@ class Work(Protocol):
 
     results: list[Any]
 
-    def prepare(self) -> tuple[Callable[..., Any], Sequence[Any]]:
-        """Return the function that computes the results, and its arguments.
+    def prepare(self) -> Any:
+        """Return the function that computes the results, and its arguments, in a sequence.
 
         If it gives arrays up, it must be compiled already: Python code may be interrupted.
         """
@@ -59,7 +59,7 @@ def execute(work: Work) -> None:
 
 def refuse_traced(value: Any) -> None:
     """Raise a RuntimeError for an array, or results, of a trace, which must not outlive it."""
-    if _is_traced(value):
+    if isinstance(value, Tracer) or _is_traced(value):
         raise RuntimeError(
             "a stateful optimizer cannot step or change inside jit, grad, vmap or scan, where "
             "arrays have no values yet: call transform, params, state = "
