@@ -75,7 +75,7 @@ def in_double(function: Callable[P, T]) -> Callable[P, T]:
 
 
 def _is_single(value: Any) -> bool:
-    """Whether a number is one of float32, from `tensor_numbers`."""
+    """Whether a number is one of float32, from `tensor_number`."""
     return isinstance(value, np.generic) and value.dtype == np.float32
 
 

@@ -70,13 +70,6 @@ def tensor_number(value: Any) -> Any:
     return number(value)
 
 
-def tensor_numbers(value: Any) -> Any:
-    """Return `tensor_number` of a value, or of each that a tuple or a list holds."""
-    if isinstance(value, list | tuple):
-        return type(value)(map(tensor_number, value))
-    return tensor_number(value)
-
-
 def refuse(condition: Any, message: str) -> None:
     """Raise a ValueError if the condition is known to be true; a traced one is not known."""
     if not isinstance(condition, Tracer) and bool(condition):

@@ -270,6 +270,7 @@ def _gather(call: str, definition: Definition, grads: Any, state: Any, params: A
     leaves, treedef = jax.tree.flatten(params)
     arrays = list(map(jnp.asarray, leaves))
     states = _states_of(call, parts, state, treedef)
+    _refuse_shapes(call, parts, states, params)
     step, counted = state.step, None
     if step is None:
         counted = [None] * len(arrays)
@@ -334,7 +335,13 @@ def _states_of(call: str, parts: Parts, state: Any, treedef: Any) -> list[tuple[
             f"{jax.tree.structure(state)}"
         )
     columns = []
-    for inner in state.states:
+    for part, inner in zip(parts, state.states):
+        if type(inner) is not part.State:
+            raise ValueError(
+                f"{call}(): the state is that of another transform: {type(inner).__name__} where "
+                f"{type(part).__name__} has {part.State.__name__}; pass what init() of this "
+                "transform returned"
+            )
         fields = []
         for tree in inner:
             if tree is not None:
@@ -344,6 +351,32 @@ def _states_of(call: str, parts: Parts, state: Any, treedef: Any) -> list[tuple[
         rows = zip(*fields) if fields else [()] * treedef.num_leaves
         columns.append([type(inner)(*row) for row in rows])
     return list(zip(*columns)) if columns else [()] * treedef.num_leaves
+
+
+def _refuse_shapes(call: str, parts: Parts, states: Sequence[tuple[Any, ...]], params: Any) -> None:
+    """Raise a ValueError for states of parameters of other shapes, which might broadcast."""
+    known: dict[Any, Any] = {}
+    problems = []
+    for (path, param), held in zip(jax.tree.leaves_with_path(params), states):
+        shape, dtype = jnp.shape(param), jnp.result_type(param)
+        for index, (part, state) in enumerate(zip(parts, held)):
+            for name, value in state._asdict().items():
+                if value is None or jnp.shape(value) == shape:  # as most are
+                    continue
+                if (index, shape, dtype) not in known:
+                    like = jax.ShapeDtypeStruct(shape, dtype)
+                    known[index, shape, dtype] = jax.eval_shape(part.init, like)
+                wanted = getattr(known[index, shape, dtype], name)
+                if wanted is not None and jnp.shape(value) != wanted.shape:
+                    problems.append(
+                        f"{trees.label(path)}: {name!r} has shape {jnp.shape(value)}, but the "
+                        f"parameter has {shape}"
+                    )
+    if problems:
+        listed = "\n  ".join(problems)
+        raise ValueError(
+            f"{call}(): the state does not fit; init(params) makes one that does:\n  {listed}"
+        )
 
 
 def _lacks(leaf: Any) -> bool:

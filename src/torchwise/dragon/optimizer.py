@@ -102,20 +102,29 @@ class SGD(Optimizer):
             parameter.grad = None if reset else zeros(grad)
         self._sums.clear()
 
-    def backward(self, loss_fn: Callable[..., Any], *args: Any, has_aux: bool = False) -> Any:
-        """Set `.grad` to the gradients of `loss_fn(optimizer.params, *args)`, jitted.
+    def backward(
+        self,
+        loss_fn: Callable[..., Any],
+        *args: Any,
+        has_aux: bool = False,
+        materialize_grads: bool = False,
+        **kwargs: Any,
+    ) -> Any:
+        """Set `.grad` to the gradients of `loss_fn(optimizer.params, *args, **kwargs)`, jitted.
 
         Unlike torch's, they do not add up: that is what `accumulate_grad` is for.
 
         Args:
-            loss_fn: a function, the same object at every call, or it is compiled again.
-            *args: pytrees of arrays.
+            loss_fn: as in `Optimizer.backward`, and so are all others.
+            *args: of the function.
             has_aux: whether `loss_fn` returns `(loss, aux)`.
+            materialize_grads: whether parameters that the loss does not use have zeros.
+            **kwargs: of the function.
 
         Returns:
             What `loss_fn` returns.
         """
-        out, grads = self._gradients(loss_fn, args, has_aux)
+        out, grads = self._gradients(loss_fn, args, kwargs, has_aux, materialize_grads)
         for parameter, grad in grads.items():
             parameter.grad = grad
         return out

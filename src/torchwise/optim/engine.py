@@ -6,7 +6,7 @@ a changed learning rate is other data and not another program.
 
 import functools
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from torchwise.apply import step_leaves
 from torchwise.leaf import Leaf, Parts
 from torchwise.numbers import joined
+from torchwise.optim.jaxprs import cotangent_of_the_loss
 from torchwise.optim.parameter import Parameter
 from torchwise.optim.skeleton import Skeleton
 from torchwise.sparse import as_dense
@@ -93,13 +94,38 @@ def value_and_grad(
     """Return what the loss function returns, and its gradients for `params`.
 
     JAX's gradient for a complex parameter is the conjugate of torch's, along which the loss rises.
+
+    Raises:
+        TypeError: if it returns no scalar, or with `has_aux` no `(loss, aux)`.
     """
 
     def of_params(params: list[jax.Array]) -> Any:
-        return loss_fn(skeleton.fill(params, given), *args)
+        out = loss_fn(skeleton.fill(params, given), *args)
+        return checked_loss(out, has_aux)
 
-    out, grads = jax.value_and_grad(of_params, has_aux=has_aux)(params)
-    return out, [jnp.conj(grad) if jnp.iscomplexobj(grad) else grad for grad in grads]
+    loss, pull_back, aux = jax.vjp(of_params, params, has_aux=True)
+    (grads,) = pull_back(cotangent_of_the_loss(loss.dtype))
+    grads = [jnp.conj(grad) if jnp.iscomplexobj(grad) else grad for grad in grads]
+    return (loss, aux) if has_aux else loss, grads
+
+
+def checked_loss(out: Any, has_aux: bool) -> tuple[jax.Array, Any]:
+    """Return the loss and what else a loss function has returned, or raise a TypeError."""
+    if has_aux and not (isinstance(out, tuple) and len(out) == 2):
+        raise TypeError(f"with has_aux=True the loss function returns (loss, aux), but got {out!r}")
+    loss, aux = out if has_aux else (out, None)
+    if isinstance(loss, tuple | list | dict | None):
+        raise TypeError(
+            f"the loss must be a number, but the loss function returned a {type(loss).__name__}"
+            + ("" if has_aux or not isinstance(loss, tuple) else "; is has_aux=True missing?")
+        )
+    loss = jnp.asarray(loss)
+    if loss.shape != () or not jnp.issubdtype(loss.dtype, jnp.floating):
+        raise TypeError(
+            f"the loss must be a real number, but the loss function returned {loss.dtype}"
+            f"{list(loss.shape)}; take its mean or its sum"
+        )
+    return loss, aux
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2, 3), donate_argnums=(4, 5))
@@ -114,28 +140,28 @@ def train(
     numbers: jax.Array,
     args: tuple[Any, ...],
 ) -> tuple[Any, list[jax.Array], list[jax.Array]]:
-    """Loss, gradients and update as one program: `value_and_grad`, then `update`."""
-    out, grads = value_and_grad(loss_fn, has_aux, skeleton, params, given, args)
-    return out, *update(plan, params, states, grads, numbers)
+    """Loss, gradients and update as one program: `value_and_grad`, then `update`.
 
-
-def may_raise(*args: Any) -> bool:
-    """Whether `value_and_grad` of these arguments calls Python while it runs.
-
-    Such a program may raise after it has taken donated arrays, and they would be gone.
+    Returns the leaves of what the loss function returns: to make a tree of them may call Python.
     """
-    return _calls_python(value_and_grad.trace(*args).jaxpr.jaxpr)
+    out, grads = value_and_grad(loss_fn, has_aux, skeleton, params, given, args)
+    return jax.tree.leaves(out), *update(plan, params, states, grads, numbers)
 
 
-def _calls_python(jaxpr: Any) -> bool:
-    for eqn in jaxpr.eqns:
-        if "callback" in eqn.primitive.name:
-            return True
-        for value in jax.tree.leaves(list(eqn.params.values())):
-            inner = getattr(value, "jaxpr", value)
-            if hasattr(inner, "eqns") and _calls_python(inner):
-                return True
-    return False
+def forget_losses() -> None:
+    """Drop the programs of all loss functions; steps that compile again get copies again."""
+    global _generation  # noqa: PLW0603 (as the programs are)
+    _generation += 1
+    for function in (value_and_grad, train):
+        cast(Any, function).clear_cache()
+
+
+_generation = 0
+
+
+def generation() -> int:
+    """Return how often programs have been dropped."""
+    return _generation
 
 
 def add(old: Mapping[Parameter, Any], new: Mapping[Parameter, Any]) -> dict[Parameter, jax.Array]:

@@ -1,6 +1,7 @@
 """The way out to pure functions and back: one transform with its state, for all groups."""
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -8,6 +9,7 @@ import jax.numpy as jnp
 
 from torchwise.optim.parameter import Parameter
 from torchwise.optim.state import ParameterState, State
+from torchwise.optim.transaction import refuse_traced
 from torchwise.param_groups import (
     ParamGroups,
     chain_states,
@@ -20,6 +22,22 @@ from torchwise.transformation import Chain
 from torchwise.trees import difference
 
 Owners = Sequence[tuple[Rule, Sequence[Parameter]]]
+
+
+def refuse_strangers(call: str, tree: Any, owners: Owners) -> None:
+    """Raise a ValueError where groups and parameters are not those that were passed any more."""
+    known = dict.fromkeys(_parameters(tree))
+    times = Counter(parameter for _, members in owners for parameter in members)
+    problems = [f"{one.label} is in {times[one]} groups" for one in known if times[one] != 1]
+    problems += [
+        f"{one.label} of a group was not passed to the optimizer" for one in times.keys() - known
+    ]
+    if problems:
+        listed = "\n  ".join(problems)
+        raise ValueError(
+            f"{call}() needs each parameter in one group; add them by add_param_group():"
+            f"\n  {listed}"
+        )
 
 
 def export(
@@ -80,9 +98,14 @@ class Return:
                 return
         self._refuse("state", problem)
 
-    def run(self, _: None) -> tuple[list[Any], list[Any]]:
+    def prepare(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
+        """Return what makes copies; nothing is given up."""
+        return self._copied, (None,)
+
+    def _copied(self, _: None) -> tuple[list[Any], list[Any]]:
         """Return copies of the parameters, and the entries of their states."""
         params, state = jax.tree.map(jnp.array, (self._params, self._returned))
+        refuse_traced(jax.tree.leaves(params))
         entries = []
         for (rule, members), inner in zip(self._owners, chain_states(state)):
             ordered = _in_tree_order(self._tree, members)

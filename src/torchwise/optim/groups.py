@@ -3,9 +3,12 @@
 from typing import Any
 
 import jax
+import numpy as np
 
-from torchwise.optim.collection import Collection, collect
+from torchwise.optim.collection import Collection, collect, listed
 from torchwise.optim.parameter import Parameter
+from torchwise.optim.refusals import refuse_statistics, refuse_tensors
+from torchwise.trees import label
 
 
 def complete_group(
@@ -30,7 +33,12 @@ def complete_group(
             "optimizer parameters need to be organized in ordered collections, but the ordering of "
             "tensors in sets will change between runs. Please use a list instead."
         )
-    collection = collect([params] if isinstance(params, Parameter) else params)
+    params = listed([params] if isinstance(params, Parameter) else params)
+    refuse_tensors(params)
+    refuse_statistics(params)
+    collection = collect(params)
+    if collection.names is None:
+        _refuse_shared(params)
     if isinstance(params, list | tuple):
         _refuse_other_leaves(collection)
     group["params"] = collection.parameters
@@ -53,6 +61,22 @@ def _refuse_other_leaves(collection: Collection) -> None:
                 "optimizer can only optimize Tensors, but one of the params is "
                 f"{type(element).__name__}"
             )
+
+
+def _refuse_shared(params: Any) -> None:
+    """One array twice is one tensor in torch's lists; here each place would go its own way.
+
+    Names say that parameters are two, though they begin with the same values.
+    """
+    seen: dict[int, str] = {}
+    for path, leaf in jax.tree.leaves_with_path(params):
+        if isinstance(leaf, jax.Array | np.ndarray):
+            if id(leaf) in seen:
+                raise ValueError(
+                    f"{seen[id(leaf)]} and {label(path)} are one array: use it twice in the loss "
+                    "function if they are to stay equal, or pass a copy, as jnp.copy(array)"
+                )
+            seen[id(leaf)] = label(path)
 
 
 def _refuse_duplicates(group: dict[str, Any], others: list[dict[str, Any]]) -> None:

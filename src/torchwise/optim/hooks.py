@@ -5,7 +5,10 @@ import itertools
 import weakref
 from collections import OrderedDict
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any
+
+from torchwise.optim.parameter import grads_withheld
 
 Hook = Callable[..., Any]
 Hooks = OrderedDict[int, Hook]
@@ -110,13 +113,18 @@ def register_optimizer_step_post_hook(hook: Callable[..., Any]) -> RemovableHand
 
 
 def hooked(step: Callable[..., Any]) -> Callable[..., Any]:
-    """Run the hooks around a step: global before local ahead of it, local before global after."""
+    """Run the hooks around a step: global before local ahead of it, local before global after.
+
+    Around a whole step, `train_step`, there are no gradients to look at.
+    """
+    without_grads = grads_withheld if step.__name__ == "train_step" else nullcontext
 
     @functools.wraps(step)
     def wrapper(*args: Any, **kwargs: Any) -> Any:
         optimizer = args[0]
         for hook in [*_global_pre_hooks.values(), *optimizer._step_pre_hooks.values()]:
-            result = hook(optimizer, args, kwargs)
+            with without_grads():
+                result = hook(optimizer, args, kwargs)
             if result is not None:
                 if not (isinstance(result, tuple) and len(result) == 2):
                     raise RuntimeError(
@@ -126,7 +134,8 @@ def hooked(step: Callable[..., Any]) -> Callable[..., Any]:
                 args, kwargs = result
         out = step(*args, **kwargs)
         for hook in [*optimizer._step_post_hooks.values(), *_global_post_hooks.values()]:
-            hook(optimizer, args, kwargs)
+            with without_grads():
+                hook(optimizer, args, kwargs)
         return out
 
     return wrapper

@@ -1,6 +1,6 @@
 """One step of an optimizer: gathered for the engine, run, and put in its place."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -14,6 +14,8 @@ from torchwise.optim.state import ParameterState, State
 from torchwise.state_dict.entry import STEP, initial_entry, step_of
 
 _GUARD = "jax_transfer_guard_host_to_device"  # known to JAX alone, not to its types
+
+_config: Any = jax.config  # its types do not tell what it has
 
 
 class Job:
@@ -29,7 +31,10 @@ class Job:
         parameters: the parameters to move.
         plan: what the compiled program depends on.
         numbers: its data.
-        out: what `call` returned first.
+        call: returns the compiled function and its arguments, from the arrays of the parameters
+            and of their states.
+        key: of what the program depends on besides the plan and the parameters.
+        inputs: the arrays that it takes besides those; what they lack would be missed too late.
         results: see `transaction`.
     """
 
@@ -37,12 +42,15 @@ class Job:
         self.parameters: list[Parameter] = []
         self.plan: engine.Plan = ()
         self.results: list[Any] = []
-        self.call: Callable[..., tuple[Any, list[jax.Array], list[jax.Array]]]
+        self.call: Callable[..., tuple[Callable[..., Any], Sequence[Any]]]
+        self.key: Any = None
+        self.inputs: Sequence[Any] = ()
         self._state, self._compiled = state, compiled
         self._numbers: list[float] = []
         self._held: list[tuple[ParameterState | None, dict[str, Any]]] = []
         self._steps: list[np.ndarray | int | None] = []
         self._names: list[tuple[str, ...]] = []
+        self._program: Any = None
 
     @property
     def numbers(self) -> np.ndarray | jax.Array:
@@ -56,7 +64,7 @@ class Job:
 
     @property
     def out(self) -> Any:
-        """What the loss function returned."""
+        """What the program returned before parameters and states."""
         return self.results[0][0]
 
     def add(self, prepared: Prepared, parameters: list[Parameter]) -> None:
@@ -98,27 +106,33 @@ class Job:
         section = engine.Section(prepared.structure, names, len(parameters), each)
         self.plan = (*self.plan, section)
 
-    def run(self, _: None) -> tuple[Any, list[jax.Array], list[jax.Array]]:
-        """Run the program on arrays that nobody else has: they are donated.
+    def prepare(self) -> tuple[Callable[..., Any], Sequence[Any]]:
+        """Return the program and its arguments, which nobody else has: they are donated.
 
-        A program that has not run before is compiled now, by Python code that an exception may
-        interrupt: it gets copies.
+        A program that may have to be compiled, by Python code that an exception may interrupt, gets
+        copies of all. So does one whose results JAX checks afterwards.
         """
-        key = (self.plan, *map(id, self.parameters))
-        new = key not in self._compiled
+        _await_on_cpu(self.inputs)
+        self._program = self._key()
+        new = self._program not in self._compiled or results_are_checked()
+        new = new or any(parameter.foreign for parameter in self.parameters)
+        new = new or any(held is None or held.foreign for held, _ in self._held)
         shared = [new or not parameter.owned for parameter in self.parameters]
         params = _donated([one.own_array for one in self.parameters], shared)
         arrays, shared = [], []
         for names, (held, values) in zip(self._names, self._held):
             arrays += [values[name] for name in names]
-            shared += [new or (held is not None and not held.owned)] * len(names)
-        results = self.call(params, _donated(arrays, shared))
-        self._compiled.add(key)
-        return results
+            shared += [new or held is None or not held.owned] * len(names)
+        return self.call(params, _donated(arrays, shared))
+
+    def _key(self) -> Any:
+        """What the compiled program depends on."""
+        context = engine.generation(), _config.jax_enable_x64
+        return self.plan, self.key, context, *map(id, self.parameters)
 
     def commit(self) -> None:
         """Put the results in their places."""
-        _, params, states = self.results[0]
+        *_, params, states = self.results[0]
         arrays = iter(states)
         for parameter, data, names, (held, values), step in zip(
             self.parameters, params, self._names, self._held, self._steps
@@ -130,7 +144,20 @@ class Job:
             if held is None and made:
                 held = self._state[parameter] = ParameterState({**values, **made})
             if held is not None:
-                held.replace({**values, **made} if len(held) == 0 else made)
+                held.replace({**values, **made} if not held.own_values else made)
+        self._compiled.add(self._program)
+
+
+def results_are_checked() -> bool:
+    """Whether JAX looks for NaNs when a program has run, and runs it again if it finds any."""
+    return _config.jax_debug_nans or _config.jax_debug_infs
+
+
+def _await_on_cpu(arrays: Sequence[Any]) -> None:
+    """Raise what the computation of arrays raises, now; elsewhere it was raised at once."""
+    computed = [array for array in arrays if isinstance(array, jax.Array)]
+    if computed and next(iter(computed[0].devices())).platform == "cpu":
+        jax.block_until_ready(computed)
 
 
 def _donated(arrays: list[jax.Array], shared: list[bool]) -> list[jax.Array]:

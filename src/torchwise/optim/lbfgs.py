@@ -98,21 +98,23 @@ class LBFGS(Optimizer):
         return self._minimize(evaluate)
 
     @hooked
-    def train_step(self, loss_fn: Callable[..., Any], *args: Any, has_aux: bool = False) -> Any:
+    def train_step(
+        self, loss_fn: Callable[..., Any], *args: Any, has_aux: bool = False, **kwargs: Any
+    ) -> Any:
         """Do what `step` does, without a closure; `.grad` is neither used nor set.
 
         Args:
-            loss_fn: computes the loss from `optimizer.params` and `args`; the same object at every
-                call, or it is compiled again.
-            *args: pytrees of arrays.
+            loss_fn: as for `backward`.
+            *args: as for `backward`.
             has_aux: whether `loss_fn` returns `(loss, aux)`.
+            **kwargs: as for `backward`.
 
         Returns:
             What `loss_fn` returns, before the first iteration.
         """
 
         def evaluate() -> tuple[Any, Any, Mapping[Parameter, Any]]:
-            out, grads = self._gradients(loss_fn, args, has_aux)
+            out, grads = self._gradients(loss_fn, args, kwargs, has_aux)
             return out, out[0] if has_aux else out, grads
 
         return self._minimize(evaluate)
@@ -188,8 +190,8 @@ class _Outcome:
         self.chosen: tuple[list[jax.Array], Mapping[str, Any]] = start, {}
         self._parameters, self._entry = parameters, entry
 
-    def run(self, _: None) -> tuple[list[jax.Array], Mapping[str, Any]]:
-        return self.chosen
+    def prepare(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
+        return tuple, (self.chosen,)  # at this moment
 
     def commit(self) -> None:
         arrays, made = self.results[0]

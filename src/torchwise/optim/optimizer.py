@@ -9,19 +9,21 @@ from typing import Any, ClassVar
 import jax
 import numpy as np
 
-from torchwise.numbers import tensor_numbers
 from torchwise.optim import engine, functional, state_dicts
+from torchwise.optim.assignment import Assignment
 from torchwise.optim.collection import Collection, collected_tree, is_groups, listed
+from torchwise.optim.evaluation import Evaluation, Evaluations
 from torchwise.optim.groups import complete_group
 from torchwise.optim.hooks import Hooked, hooked
-from torchwise.optim.job import Job
-from torchwise.optim.parameter import Parameter
+from torchwise.optim.hyperparameters import hyperparameters
+from torchwise.optim.job import Job, results_are_checked
+from torchwise.optim.parameter import Parameter, is_tensor
 from torchwise.optim.prepared import Prepared
-from torchwise.optim.skeleton import Skeleton, skeleton_of
+from torchwise.optim.refusals import refuse_nothing
 from torchwise.optim.state import ParameterState, State
-from torchwise.optim.transaction import execute, settled
+from torchwise.optim.transaction import append_together, execute, settle, settled
 from torchwise.rule import Rule
-from torchwise.sparse import as_rows, zeros
+from torchwise.sparse import as_rows
 from torchwise.state_dict.entry import initial_entry
 
 # Of every optimizer that takes the gradients of `train_step`, in its documentation.
@@ -104,6 +106,7 @@ class Optimizer(Hooked):
             raise ValueError("optimizer got an empty parameter list")
         for group in groups:
             self.add_param_group(group)
+        refuse_nothing(params, self._parameters())
         if defaults.get("fused"):
             if defaults.get("differentiable"):
                 raise RuntimeError("`fused` does not support `differentiable`")
@@ -123,20 +126,13 @@ class Optimizer(Hooked):
 
     def _rule(self, group: Mapping[str, Any]) -> Rule:
         """Return the rule with the hyperparameters of a group, read as numbers."""
-        return self.rule.from_group(
-            {key: tensor_numbers(group[key]) for key in self.rule.group_keys}
-        )
+        return self.rule.from_group(hyperparameters(group, self.rule.group_keys))
 
     def _check(self, group: Mapping[str, Any]) -> None:
         """Raise torch's errors for invalid hyperparameters."""
-        for key, value in group.items():
-            if callable(value):
-                raise TypeError(
-                    f"{key} is a function, but a stateful optimizer takes a number: change "
-                    f"param_groups[i][{key!r}] between steps, or pass the schedule to "
-                    "the function of the same name, as torchwise.sgd"
-                )
-        self.rule.from_group(group).check()
+        read = hyperparameters(group, self.rule.group_keys)  # refuses functions
+        tensors = {key: read[key] for key in read if is_tensor(group.get(key))}
+        self.rule.from_group({**group, **tensors}).check()
 
     def _check_params(self, group: Mapping[str, Any]) -> None:
         """Raise torch's errors for parameters that the optimizer does not take."""
@@ -157,16 +153,28 @@ class Optimizer(Hooked):
         """The current values, in the structure that was passed.
 
         With `(name, array)` pairs that is a dict by name; with several groups, a list with one
-        structure per group. What is returned keeps its values when the optimizer steps on.
+        structure per group. What is returned keeps its values when the optimizer steps on, and to
+        change it changes nothing here: assign a whole tree of the same structure, as in
+        `optimizer.params = new`. The state stays.
+
+        Raises:
+            ValueError: if what is assigned has another structure, shapes or types, by name; nothing
+                has changed then.
         """
         with settled():
             return jax.tree.map(
                 lambda leaf: leaf.data if isinstance(leaf, Parameter) else leaf, self._tree()
             )
 
+    @params.setter
+    def params(self, values: Any) -> None:
+        with settled():
+            execute(Assignment(self._tree(), values))
+
     @property
     def state(self) -> State:
         """For each `Parameter` a mapping of arrays under torch's keys."""
+        settle()
         return self._state
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
@@ -182,8 +190,7 @@ class Optimizer(Hooked):
         collection, group = complete_group(param_group, self.defaults, self.param_groups)
         self._check(group)
         self._check_params(group)
-        self._collections.append(collection)
-        self.param_groups.append(group)
+        append_together((self._collections, self.param_groups), (collection, group))
 
     # Gradients and steps.
 
@@ -193,27 +200,43 @@ class Optimizer(Hooked):
         A sparse gradient of zeros has no entries, as in torch.
         """
         for parameter in self._parameters():
-            if parameter.grad is not None:
-                parameter.grad = None if set_to_none else zeros(parameter.grad)
+            parameter.forget_grad(set_to_none)
 
-    def backward(self, loss_fn: Callable[..., Any], *args: Any, has_aux: bool = False) -> Any:
-        """Add the gradients of `loss_fn(optimizer.params, *args)` to `.grad`, jitted.
+    def backward(
+        self,
+        loss_fn: Callable[..., Any],
+        *args: Any,
+        has_aux: bool = False,
+        materialize_grads: bool = False,
+        **kwargs: Any,
+    ) -> Any:
+        """Add the gradients of `loss_fn(optimizer.params, *args, **kwargs)` to `.grad`, jitted.
+
+        As in torch, a parameter on which the loss does not depend has no gradient.
 
         Those of complex parameters are torch's, the conjugates of JAX's: along them the loss rises.
 
         Args:
             loss_fn: a function, the same object at every call, or it is compiled again.
-            *args: pytrees of arrays.
+            *args: pytrees of arrays and numbers. What is neither, as a flag or a string, is
+                compiled into the program.
             has_aux: whether `loss_fn` returns `(loss, aux)`.
+            materialize_grads: whether parameters that the loss does not use have zeros for a
+                gradient, as in JAX; then decay and momentum move them.
+            **kwargs: pytrees, as `args`.
 
         Returns:
             What `loss_fn` returns.
+
+        Raises:
+            RuntimeError: as torch does, if the loss depends on no parameter.
+            TypeError: if `loss_fn` is no function, or what it returns no scalar.
         """
-        out, grads = self._gradients(loss_fn, args, has_aux)
+        out, grads = self._gradients(loss_fn, args, kwargs, has_aux, materialize_grads)
         held = {one: one.grad for one in grads if one.grad is not None}
         grads |= engine.add(held, {one: grads[one] for one in held})
         for parameter, grad in grads.items():
-            parameter.grad = grad
+            parameter.take_grad(grad)
         return out
 
     @hooked
@@ -232,35 +255,50 @@ class Optimizer(Hooked):
         return loss
 
     @hooked
-    def train_step(self, loss_fn: Callable[..., Any], *args: Any, has_aux: bool = False) -> Any:
+    def train_step(
+        self,
+        loss_fn: Callable[..., Any],
+        *args: Any,
+        has_aux: bool = False,
+        materialize_grads: bool = False,
+        **kwargs: Any,
+    ) -> Any:
         """Loss, gradients and update in one call; `.grad` is neither used nor set.
 
-        They are one compiled program, unless the loss function calls back into Python as it runs:
-        then the gradients are computed first, so that an exception leaves the parameters alone.
+        They are one compiled program, unless the loss function calls back into Python as it runs,
+        or needs much memory: then the gradients are computed first, so that an exception leaves
+        the parameters alone.
 
         Args:
-            loss_fn: computes the loss from `optimizer.params` and `args`; the same object at every
-                call, or it is compiled again.
-            *args: pytrees of arrays.
+            loss_fn: as for `backward`.
+            *args: as for `backward`.
             has_aux: whether `loss_fn` returns `(loss, aux)`.
+            materialize_grads: as for `backward`.
+            **kwargs: as for `backward`.
 
         Returns:
             What `loss_fn` returns, before the update.
+
+        Raises:
+            RuntimeError, TypeError: as `backward`.
         """
         with settled():
-            active = {one for one in self._parameters() if one.requires_grad}
-            job = self._job(active)
-            skeleton, given = self._skeleton(job.parameters)
-            loss = (loss_fn, has_aux, skeleton)
-            if self._may_raise(job, *loss, given, args):
-                out, grads = self._gradients(loss_fn, args, has_aux)
+            one = self._evaluation(loss_fn, args, kwargs, has_aux, materialize_grads)
+            if one.facts.alone or results_are_checked():
+                out, grads = one.gradients()
                 self._update(grads)
                 return out
-            job.call = lambda params, states: engine.train(
-                job.plan, *loss, params, states, given, job.numbers, args
+            job = self._job(set(one.parameters))
+            position = {parameter: index for index, parameter in enumerate(job.parameters)}
+            skeleton = one.skeleton.permuted([position[each] for each in one.parameters])
+            loss = (one.loss, has_aux, skeleton)
+            job.key, job.inputs = one.key, one.arrays
+            job.call = lambda params, states: (
+                engine.train,
+                (job.plan, *loss, params, states, one.given, job.numbers, one.arrays),
             )
             execute(job)
-        return job.out
+        return jax.tree.unflatten(one.facts.treedef, job.out)
 
     # To pure functions and back.
 
@@ -275,7 +313,9 @@ class Optimizer(Hooked):
                 the parameters differ.
         """
         with settled():
-            return functional.export(self._tree(), self._owners(), self._state, per_parameter_steps)
+            tree, owners = self._tree(), self._owners()
+            functional.refuse_strangers("to_functional", tree, owners)
+            return functional.export(tree, owners, self._state, per_parameter_steps)
 
     def from_functional(self, params: Any, state: Any) -> None:
         """Take back what came of `to_functional`.
@@ -288,7 +328,9 @@ class Optimizer(Hooked):
             ValueError: if the structure is another one; nothing has changed then.
         """
         with settled():
-            execute(functional.Return(self._tree(), self._owners(), self._state, params, state))
+            tree, owners = self._tree(), self._owners()
+            functional.refuse_strangers("from_functional", tree, owners)
+            execute(functional.Return(tree, owners, self._state, params, state))
 
     # State dicts.
 
@@ -314,15 +356,21 @@ class Optimizer(Hooked):
         checked before anything is changed.
 
         Raises:
-            ValueError: listing all that is missing, unexpected or of another shape, by name.
+            ValueError: listing all that is missing, unexpected or of another shape, by name; or
+                for what is no such dict.
         """
-        state_dict = state_dict.copy()
+        if isinstance(state_dict, Mapping):
+            state_dict = dict(state_dict)
+        else:
+            state_dicts.refuse_malformed(state_dict)
         for hook in self._load_state_dict_pre_hooks.values():
             result = hook(self, state_dict)
             if result is not None:
                 state_dict = result
+        state_dicts.refuse_malformed(state_dict)
         with settled():
-            self.param_groups, self._state = self._loaded(state_dict)
+            groups, state = self._loaded(state_dict)
+            vars(self).update(param_groups=groups, _state=state)  # at once: an interrupt may come
         for hook in self._load_state_dict_post_hooks.values():
             hook(self)
 
@@ -337,7 +385,7 @@ class Optimizer(Hooked):
 
     def __getstate__(self) -> dict[str, Any]:  # like torch, without hooks
         with settled():
-            left_out = ("_prepared", "_compiled", "_raising")
+            left_out = ("_prepared", "_compiled", "_evaluations")
             kept = vars(self).items()
             return {k: v for k, v in kept if not k.endswith("_hooks") and k not in left_out}
 
@@ -360,12 +408,8 @@ class Optimizer(Hooked):
         return [(self._rule(group), group["params"]) for group in self.param_groups]
 
     def _prepare(self, group: Mapping[str, Any]) -> Prepared:
-        values = tuple([group.get(key) for key in self._rule_keys()])
-        try:  # with their types: a number of numpy equals Python's, and computes in other ways
-            return self._prepared(values, tuple(map(type, values)))
-        except TypeError:  # arrays cannot be hashed
-            values = tuple(map(tensor_numbers, values))
-            return self._prepared(values, repr(values))
+        values = tuple(hyperparameters(group, self._rule_keys()).values())
+        return self._prepared(values, _types(values))
 
     def _rule_keys(self) -> Sequence[str]:
         """The keys of a group that its rule depends on."""
@@ -379,7 +423,7 @@ class Optimizer(Hooked):
 
         self._prepared = functools.lru_cache(maxsize=64)(prepared)
         self._compiled: set[Any] = set()
-        self._raising: dict[Any, bool] = {}
+        self._evaluations = Evaluations(f"{type(self).__module__}.{type(self).__name__}")
 
     def _job(self, active: Any) -> Job:
         """Gather the parameters that move, group by group."""
@@ -390,42 +434,51 @@ class Optimizer(Hooked):
                 job.add(self._prepare(group), parameters)
         return job
 
+    def _evaluation(
+        self,
+        loss_fn: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: Mapping[str, Any],
+        has_aux: bool,
+        materialize_grads: bool,
+    ) -> Evaluation:
+        """Return what is compiled for a loss function, and on which arrays."""
+        active = [one for one in self._parameters() if one.requires_grad]
+        tree = self._tree()
+        return self._evaluations.of(tree, active, loss_fn, args, kwargs, has_aux, materialize_grads)
+
     def _gradients(
-        self, loss_fn: Callable[..., Any], args: tuple[Any, ...], has_aux: bool
+        self,
+        loss_fn: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: Mapping[str, Any],
+        has_aux: bool,
+        materialize_grads: bool = False,
     ) -> tuple[Any, dict[Parameter, jax.Array]]:
-        """Return what the loss function returns, and the gradients of what requires them."""
+        """Return what the loss function returns, and the gradients of what it depends on."""
         with settled():
-            active = [one for one in self._parameters() if one.requires_grad]
-            skeleton, given = self._skeleton(active)
-            data = [parameter.own_array for parameter in active]
-        out, grads = engine.value_and_grad(loss_fn, has_aux, skeleton, data, given, args)
-        return out, dict(zip(active, grads))
+            one = self._evaluation(loss_fn, args, kwargs, has_aux, materialize_grads)
+            return one.gradients()
 
     def _update(self, gradients: Mapping[Parameter, jax.Array]) -> None:
         """Update the parameters that have gradients, in one compiled program."""
         with settled():
             job = self._job(gradients)
             grads = [as_rows(gradients[parameter]) for parameter in job.parameters]
+            leaves = jax.tree.leaves(grads)
+            kinds = [one.sharding if one.committed else None for one in leaves]
+            job.key, job.inputs = tuple(kinds), leaves
             job.call = lambda params, states: (
-                None,
-                *engine.update(job.plan, params, states, grads, job.numbers),
+                engine.update,
+                (job.plan, params, states, grads, job.numbers),
             )
             if job.parameters:
                 execute(job)
 
-    def _may_raise(
-        self, job: Job, loss_fn: Any, has_aux: bool, skeleton: Skeleton, given: Any, args: Any
-    ) -> bool:
-        """Whether the loss calls back into Python; found out once for each function."""
-        key = (loss_fn, has_aux, skeleton)
-        if key not in self._raising:
-            data = [parameter.own_array for parameter in job.parameters]
-            self._raising[key] = engine.may_raise(*key, data, given, args)
-        return self._raising[key]
 
-    def _skeleton(self, differentiated: list[Parameter]) -> tuple[Skeleton, list[Any]]:
-        """Return how to rebuild `params` when compiled, and the arrays that are as they are."""
-        return skeleton_of(self._tree(), differentiated)
+def _types(values: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Return the types of hyperparameters: a number of numpy equals Python's, and rounds."""
+    return tuple(_types(value) if type(value) is tuple else type(value) for value in values)
 
 
 def _documentation(rule: type[Rule], example: str) -> str:

@@ -1,13 +1,18 @@
 """A mutable holder of one array and its gradient."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
+from jax.core import Tracer
 
-from torchwise.optim.transaction import settle
-from torchwise.sparse import is_sparse, layout_problem
+from torchwise.optim.transaction import refuse_traced, settled
+from torchwise.sparse import is_sparse, layout_problem, zeros
 from torchwise.trees import is_optimizable
 
 
@@ -39,13 +44,13 @@ class Parameter:
         Parameter('w', Array([0.5, 1.5], dtype=float32))
     """
 
-    __slots__ = ("__weakref__", "_data", "_grad", "_owned", "name", "requires_grad")
+    __slots__ = ("__weakref__", "_data", "_foreign", "_grad", "_owned", "name", "requires_grad")
 
     def __init__(self, data: Any, name: str | None = None, requires_grad: bool = True) -> None:
         self.name = name
         self.requires_grad = requires_grad
         self._grad: Any = None
-        self._owned = False
+        self._owned, self._foreign = False, True
         self._data = immutable(data)
         if not is_optimizable(self._data.dtype):
             raise TypeError(
@@ -56,9 +61,9 @@ class Parameter:
     @property
     def data(self) -> jax.Array:
         """The current value."""
-        settle()
-        self._owned = False
-        return self._data
+        with settled():
+            self._owned = False
+            return self._data
 
     @data.setter
     def data(self, value: Any) -> None:
@@ -68,16 +73,18 @@ class Parameter:
                 f"{self.label} is {self.dtype}{list(self.shape)}, but the new data is "
                 f"{value.dtype}{list(value.shape)}"
             )
-        settle()
-        self._data, self._owned = value, False
+        with settled():
+            self.adopt(value)
 
     @property
     def grad(self) -> Any:
         """The gradient, an array or a BCOO, or None."""
+        _refuse_withheld()
         return self._grad
 
     @grad.setter
     def grad(self, value: Any) -> None:
+        _refuse_withheld()
         if value is not None:
             value = value if is_sparse(value) else immutable(value)
             if is_sparse(value) and (problem := layout_problem(value)):
@@ -119,15 +126,93 @@ class Parameter:
         """Whether a step made the array and nobody has been given it since: it may be donated."""
         return self._owned
 
+    @property
+    def foreign(self) -> bool:
+        """Whether the array came from outside since the last step: of another kind, perhaps."""
+        return self._foreign
+
     def replace(self, made: jax.Array, owned: bool = True) -> None:
         """Take over an array that a step has made; `owned` if nobody else has it."""
-        self._data, self._owned = made, owned
+        self._data, self._owned, self._foreign = made, owned, False
+
+    def take_grad(self, made: jax.Array) -> None:
+        """Take over a gradient that JAX has computed, whose shape and type are right."""
+        if isinstance(made, Tracer):
+            refuse_traced(made)
+        self._grad = made
+
+    def forget_grad(self, set_to_none: bool) -> None:
+        """Do what `zero_grad` does; also where gradients are withheld."""
+        if self._grad is not None:
+            self._grad = None if set_to_none else zeros(self._grad)
+
+    def adopt(self, given: jax.Array) -> None:
+        """Take over an array that came from outside."""
+        self._data, self._owned, self._foreign = given, False, True
 
     def __repr__(self) -> str:
         name = "" if self.name is None else f"{self.name!r}, "
         return f"Parameter({name}{self.data!r})"
 
+    def __getstate__(self) -> dict[str, Any]:  # a copy shares the array
+        names = ("_grad", "name", "requires_grad")
+        return {"_data": self.data, **{name: getattr(self, name) for name in names}}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self._owned, self._foreign = False, True
+        for name, value in state.items():
+            setattr(self, name, value)
+
+
+_withheld: ContextVar[bool] = ContextVar("_withheld", default=False)
+
+
+@contextmanager
+def grads_withheld() -> Iterator[None]:
+    """Refuse any look at `.grad`: hooks of a whole step would see and change nothing."""
+    token = _withheld.set(True)
+    try:
+        yield
+    finally:
+        _withheld.reset(token)
+
+
+def _refuse_withheld() -> None:
+    if _withheld.get():
+        raise RuntimeError(
+            "a hook uses .grad, which train_step() neither reads nor sets: pass "
+            "train_step(..., max_grad_norm=...) to clip, or call backward() and step()"
+        )
+
 
 def immutable(value: Any) -> jax.Array:
-    """Return an array of JAX: numpy memory, which its owner may change, is copied."""
-    return value if isinstance(value, jax.Array) else jnp.array(value)
+    """Return an array of JAX of a type of its own: numpy memory, which may change, is copied.
+
+    Raises:
+        RuntimeError: for a value of a trace.
+        TypeError: for a tensor of torch.
+    """
+    if not isinstance(value, jax.Array):
+        refuse_tensor(value, "")
+    array = value if isinstance(value, jax.Array) else jnp.array(value)
+    if isinstance(array, Tracer):
+        refuse_traced(array)
+    return lax.convert_element_type(array, array.dtype) if array.weak_type else array
+
+
+def is_tensor(value: Any) -> bool:
+    """Whether a value is a tensor of torch, which is not imported to find that out."""
+    return type(value).__module__.partition(".")[0] == "torch" and hasattr(value, "detach")
+
+
+def refuse_tensor(value: Any, place: str) -> None:
+    """Raise a TypeError for a tensor of torch.
+
+    Args:
+        value: anything.
+        place: where it is, for the error.
+    """
+    if is_tensor(value):
+        raise TypeError(
+            f"a torch tensor{place}: pass an array of JAX, as jnp.asarray(tensor.detach().numpy())"
+        )

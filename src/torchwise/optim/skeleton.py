@@ -60,21 +60,39 @@ class Skeleton(NamedTuple):
                 leaves.append(arrays[source.position])
         return self.treedef.unflatten(leaves)
 
+    def permuted(self, positions: Sequence[int]) -> "Skeleton":
+        """Return the same for arrays in another order: each one's new position."""
+        if list(positions) == list(range(len(positions))):
+            return self
+        moved = (
+            Differentiated(positions[source.position])
+            if isinstance(source, Differentiated)
+            else source
+            for source in self.sources
+        )
+        return Skeleton(self.treedef, tuple(moved))
 
-def skeleton_of(tree: Any, differentiated: Sequence[Parameter]) -> tuple[Skeleton, list[Any]]:
+
+def skeleton_of(
+    tree: Any, differentiated: Sequence[Parameter], numbers: bool = False
+) -> tuple[Skeleton, list[Any]]:
     """Return how to rebuild a tree, and the arrays in it that are not differentiated.
 
     Args:
         tree: holds a `Parameter` in the place of each array that is optimized.
         differentiated: the parameters whose arrays come as the first argument of `fill`.
+        numbers: whether numbers are arrays, too; True and False are none.
     """
+    arrays = Parameter | jax.Array | np.ndarray
+    if numbers:
+        arrays = arrays | np.generic | int | float | complex
     leaves, treedef = jax.tree.flatten(tree)
     position = {parameter: index for index, parameter in enumerate(differentiated)}
     sources, given = [], []
     for leaf in leaves:
         if isinstance(leaf, Parameter) and leaf in position:
             sources.append(Differentiated(position[leaf]))
-        elif isinstance(leaf, Parameter | jax.Array | np.ndarray):
+        elif isinstance(leaf, arrays) and not isinstance(leaf, bool):
             sources.append(Given(len(given)))
             given.append(leaf.own_array if isinstance(leaf, Parameter) else leaf)
         else:

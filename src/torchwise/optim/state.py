@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, MutableMapping
 from typing import Any
 
 from torchwise.optim.parameter import Parameter
-from torchwise.optim.transaction import settle
+from torchwise.optim.transaction import refuse_traced, settle, settled
 
 
 class ParameterState(MutableMapping[str, Any]):
@@ -18,31 +18,41 @@ class ParameterState(MutableMapping[str, Any]):
         values: by key.
     """
 
-    __slots__ = ("_owned", "_values")
+    __slots__ = ("_foreign", "_owned", "_values")
 
     def __init__(self, values: Mapping[str, Any] = {}) -> None:
         self._values = dict(values)
-        self._owned = False
+        self._owned, self._foreign = False, True
 
     def __getitem__(self, key: str) -> Any:
-        settle()
-        self._owned = False
-        return self._values[key]
+        with settled():
+            self._owned = False
+            return self._values[key]
 
     def __setitem__(self, key: str, value: Any) -> None:
-        settle()
-        self._owned = False
-        self._values[key] = value
+        refuse_traced(value)
+        with settled():
+            self._owned, self._foreign = False, True
+            self._values[key] = value
 
     def __delitem__(self, key: str) -> None:
-        settle()
-        del self._values[key]
+        with settled():
+            self._foreign = True
+            del self._values[key]
 
     def __iter__(self) -> Iterator[str]:
+        settle()
         return iter(self._values)
 
     def __len__(self) -> int:
+        settle()
         return len(self._values)
+
+    def __getstate__(self) -> dict[str, Any]:  # a copy shares the arrays
+        return dict(self)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self._values, self._owned, self._foreign = dict(state), False, True
 
     def __repr__(self) -> str:
         return repr(dict(self))
@@ -59,10 +69,15 @@ class ParameterState(MutableMapping[str, Any]):
         """Whether a step made the arrays and nobody has been given one since."""
         return self._owned
 
+    @property
+    def foreign(self) -> bool:
+        """Whether anything came from outside since the last step."""
+        return self._foreign
+
     def replace(self, made: Mapping[str, Any]) -> None:
         """Take over arrays that a step has made."""
         self._values.update(made)
-        self._owned = True
+        self._owned, self._foreign = True, False
 
 
 class State(defaultdict[Parameter, Any]):

@@ -88,6 +88,57 @@ def from_dict(
     return groups, state
 
 
+def refuse_malformed(state_dict: Any) -> None:
+    """Raise a ValueError for what is no state dict of an optimizer at all."""
+    problem = _malformed(state_dict)
+    if problem:
+        raise ValueError(
+            "load_state_dict() takes what state_dict() of an optimizer returned, here or in torch, "
+            f"but {problem}"
+        )
+
+
+def _malformed(state_dict: Any) -> str | None:
+    if not isinstance(state_dict, Mapping):
+        return f"got a {type(state_dict).__name__}"
+    missing = [key for key in ("state", "param_groups") if key not in state_dict]
+    if missing:
+        within = [key for key, value in state_dict.items() if _malformed(value) is None]
+        meant = f"; pass what is under {within[0]!r}" if within else ""
+        return f"{' and '.join(map(repr, missing))} is missing from {_keys(state_dict)}{meant}"
+    state, groups = state_dict["state"], state_dict["param_groups"]
+    if not isinstance(state, Mapping):
+        return f"'state' is a {type(state).__name__}, no dict"
+    for identity, entry in state.items():
+        if not isinstance(entry, Mapping):
+            return f"the state of {identity!r} is a {type(entry).__name__}, no dict"
+    if not isinstance(groups, list | tuple):
+        return f"'param_groups' is a {type(groups).__name__}, no list"
+    return next(filter(None, map(_malformed_group, range(len(groups)), groups)), None)
+
+
+def _malformed_group(index: int, group: Any) -> str | None:
+    if not isinstance(group, Mapping):
+        return f"group {index} is a {type(group).__name__}, no dict"
+    ids, names = group.get("params"), group.get("param_names")
+    if not isinstance(ids, list | tuple):
+        return f"group {index} has no list of ids under 'params', but {_keys(group)}"
+    if not all(isinstance(identity, int | str) for identity in ids):
+        return f"group {index} has something else than ids under 'params'"
+    if "param_names" in group and not (
+        isinstance(names, list | tuple)
+        and len(names) == len(ids)
+        and all(isinstance(name, str) for name in names)
+    ):
+        return f"group {index} has no name for each parameter under 'param_names'"
+    return None
+
+
+def _keys(mapping: Mapping[Any, Any]) -> str:
+    listed = [repr(key) for key in mapping][:8]
+    return ", ".join(listed) + ", ..." * (len(mapping) > len(listed)) if listed else "an empty dict"
+
+
 def match(
     state_dict: Mapping[str, Any],
     param_groups: Sequence[Group],
@@ -170,7 +221,7 @@ def _group_problems(
         return [f"group {index}: missing {key!r}" for key in missing]
     try:
         check({key: value for key, value in group.items() if key != "params"})
-    except (TypeError, ValueError) as error:
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
         return [f"group {index}: {error}"]
     return []
 

@@ -1,27 +1,35 @@
 """A step happens whole or not at all, whatever is raised and whoever reads in the meantime.
 
-A step donates the old arrays, so that between its start and its commit nobody has the values. The
-results go into a list in one call of C code, in which Python does not look at signals; whoever
-comes next, the step itself or any reader after an exception, puts them in their places.
+A step donates the old arrays, so that between its start and its commit nobody has the values.
+Everything that is Python comes before it. Then a compiled function is called and its results go
+into a list, all in one call of C code, in which Python does not look at signals; whoever comes
+next, the step itself or any reader after an exception, puts them in their places.
 """
 
 import threading
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Protocol
+
+import jax
+from jax.core import Tracer
 
 
 class Work(Protocol):
     """What a transaction does.
 
     Attributes:
-        results: empty until `run` is done.
+        results: empty until the call that `prepare` returns is done.
     """
 
     results: list[Any]
 
-    def run(self, _: None) -> Any:
-        """Compute the results."""
+    def prepare(self) -> Any:
+        """Return the function that computes the results, and its arguments, in a sequence.
+
+        If it gives arrays up, it must be compiled already: Python code may be interrupted.
+        """
 
     def commit(self) -> None:
         """Put the results in their places; harmless if it was done before, in full or in part."""
@@ -32,14 +40,48 @@ _unfinished: list[Work] = []
 
 
 def execute(work: Work) -> None:
-    """Run a piece of work and commit it."""
+    """Run a piece of work and commit it.
+
+    Raises:
+        RuntimeError: under a transformation of JAX, where results are no values.
+    """
     with _lock:
         _finish(drop=True)
         _unfinished.append(work)
         try:
-            work.results.extend(map(work.run, (None,)))
+            function, arguments = work.prepare()
+            columns = [(argument,) for argument in arguments]
+            work.results.extend(map(function, *columns))  # in C alone
         finally:
             _finish(drop=True)
+    refuse_traced(work.results)
+
+
+def refuse_traced(value: Any) -> None:
+    """Raise a RuntimeError for an array, or results, of a trace, which must not outlive it."""
+    if isinstance(value, Tracer) or _is_traced(value):
+        raise RuntimeError(
+            "a stateful optimizer cannot step or change inside jit, grad, vmap or scan, where "
+            "arrays have no values yet: call transform, params, state = "
+            "optimizer.to_functional() outside, and there "
+            "transform.step(grads, state, params)"
+        )
+
+
+def _is_traced(value: Any) -> bool:
+    return isinstance(_first_array(value), Tracer)
+
+
+def _first_array(value: Any) -> Any:
+    """Return one array of nested lists and tuples: what one program has made is all alike."""
+    if isinstance(value, list | tuple):
+        return next((one for one in map(_first_array, value) if one is not None), None)
+    return value if isinstance(value, jax.Array) else None
+
+
+def append_together(lists: Sequence[list[Any]], values: Sequence[Any]) -> None:
+    """Append a value to each list; an interrupt comes before all or after all."""
+    deque(map(list.append, lists, values), maxlen=0)  # in C alone
 
 
 @contextmanager
@@ -62,7 +104,8 @@ def _finish(drop: bool) -> None:
     while _unfinished:
         work = _unfinished[-1]
         if work.results:
-            work.commit()
+            if not _is_traced(work.results):
+                work.commit()
         elif not drop:
             return
         _unfinished.pop()
