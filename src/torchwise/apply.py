@@ -87,6 +87,21 @@ def update_leaves(leaves: Sequence[Leaf]) -> list[tuple[jax.Array, tuple[Any, ..
     return _for_each(_update, leaves)
 
 
+def passed_on(leaf: Leaf, position: int) -> jax.Array:
+    """Return what the blocks before a position pass on; in one pass, for sums over the leaf."""
+    if position == 0:
+        return leaf.grad
+    before = Leaf(
+        leaf.parts[:position],
+        pinned(leaf.grad),
+        leaf.param,
+        leaf.states[:position],
+        leaf.numbers[:position],
+    )
+    before = _with_numbers(before)
+    return evaluated(_direct(before._replace(states=_accumulate(before))))
+
+
 def _for_each(function: Callable[..., Any], leaves: Sequence[Leaf]) -> list[Any]:
     """Evaluate every leaf, under jit in a function that leaves of one shape share.
 

@@ -29,6 +29,11 @@ def is_missing(grad: Any) -> bool:
     )
 
 
+def is_number_or_array(leaf: Any) -> bool:
+    """Whether a leaf can be a gradient, by its type."""
+    return isinstance(leaf, jax.Array | np.ndarray | np.generic | float | int | complex)
+
+
 def align(call: str, grads: Any, params: Any) -> list[Any]:
     """Return the gradient of each leaf of `params`, in order; missing ones as None.
 
@@ -87,7 +92,7 @@ def difference(given: Any, wanted: Any) -> str | None:
 def _leaf_problem(grad: Any, param: Any) -> str | None:
     if not jax.tree_util.all_leaves([grad]):
         return f"the gradient is a {type(grad).__name__}, the parameter an array"
-    if not isinstance(grad, jax.Array | np.ndarray | np.generic | float | int | complex):
+    if not is_number_or_array(grad):
         return f"the gradient is a {type(grad).__name__}, no array"
     if jnp.shape(grad) != jnp.shape(param):
         return f"the gradient has shape {jnp.shape(grad)}, the parameter {jnp.shape(param)}"

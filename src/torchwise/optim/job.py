@@ -22,20 +22,31 @@ class Job:
     Args:
         state: of the optimizer.
         compiled: the plans that have run before.
+        max_norm: see the attribute.
+        record: takes the norm of the gradients, or None if they are not clipped.
 
     Attributes:
         parameters: the parameters to move.
         plan: what the compiled program depends on.
+        max_norm: how long the gradients may be, all together; None if they are not clipped.
         numbers: its data.
         out: what `call` returned first.
         results: see `transaction`.
     """
 
-    def __init__(self, state: State, compiled: set[Any]) -> None:
+    def __init__(
+        self,
+        state: State,
+        compiled: set[Any],
+        max_norm: float | None = None,
+        record: Callable[[Any], None] = lambda norm: None,
+    ) -> None:
         self.parameters: list[Parameter] = []
         self.plan: engine.Plan = ()
         self.results: list[Any] = []
-        self.call: Callable[..., tuple[Any, list[jax.Array], list[jax.Array]]]
+        self.max_norm = max_norm
+        self.call: Callable[..., tuple[Any, list[jax.Array], list[jax.Array], Any]]
+        self._record = record
         self._state, self._compiled = state, compiled
         self._numbers: list[float] = []
         self._held: list[tuple[ParameterState | None, dict[str, Any]]] = []
@@ -45,7 +56,8 @@ class Job:
     @property
     def numbers(self) -> np.ndarray:
         """All numbers, on the host: jit moves them to the device."""
-        return split(self._numbers)
+        limit = [] if self.max_norm is None else [self.max_norm]
+        return split([*self._numbers, *limit])
 
     @property
     def out(self) -> Any:
@@ -91,27 +103,28 @@ class Job:
         section = engine.Section(prepared.structure, names, len(parameters), each)
         self.plan = (*self.plan, section)
 
-    def run(self, _: None) -> tuple[Any, list[jax.Array], list[jax.Array]]:
+    def run(self, _: None) -> tuple[Any, list[jax.Array], list[jax.Array], Any]:
         """Run the program on arrays that nobody else has: they are donated.
 
         A program that has not run before is compiled now, by Python code that an exception may
         interrupt: it gets copies.
         """
-        key = (self.plan, *map(id, self.parameters))
+        key = (self.plan, self.max_norm is None, *map(id, self.parameters))
         new = key not in self._compiled
         shared = [new or not parameter.owned for parameter in self.parameters]
-        params = _donated([one.own_array for one in self.parameters], shared)
+        params = engine.donated([one.own_array for one in self.parameters], shared)
         arrays, shared = [], []
         for names, (held, values) in zip(self._names, self._held):
             arrays += [values[name] for name in names]
             shared += [new or (held is not None and not held.owned)] * len(names)
-        results = self.call(params, _donated(arrays, shared))
+        results = self.call(params, engine.donated(arrays, shared))
         self._compiled.add(key)
         return results
 
     def commit(self) -> None:
         """Put the results in their places."""
-        _, params, states = self.results[0]
+        _, params, states, norm = self.results[0]
+        self._record(norm)
         arrays = iter(states)
         for parameter, data, names, (held, values), step in zip(
             self.parameters, params, self._names, self._held, self._steps
@@ -124,11 +137,3 @@ class Job:
                 held = self._state[parameter] = ParameterState({**values, **made})
             if held is not None:
                 held.replace({**values, **made} if len(held) == 0 else made)
-
-
-def _donated(arrays: list[jax.Array], shared: list[bool]) -> list[jax.Array]:
-    """Return the arrays, with copies of those that somebody else may have."""
-    if not any(shared):
-        return arrays
-    kept = iter(engine.copies([array for array, one in zip(arrays, shared) if one]))
-    return [next(kept) if one else array for array, one in zip(arrays, shared)]

@@ -10,7 +10,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from torchwise.numbers import numbers
+from torchwise.norms import check_limit
+from torchwise.numbers import number, numbers
 from torchwise.optim import engine, functional, state_dicts
 from torchwise.optim.collection import Collection, collected_tree, is_groups, listed
 from torchwise.optim.groups import complete_group
@@ -40,6 +41,8 @@ class Optimizer(Hooked):
         param_groups: one dict per group, with its list of `Parameter` under "params".
         state: for each `Parameter` a mapping of arrays under torch's keys.
         defaults: the hyperparameters given to the constructor.
+        grad_norm: the norm that all gradients of the last step had before it clipped them, a 0-d
+            array; None if it did not. Only `train_step(..., max_grad_norm=)` clips.
 
     Raises:
         TypeError, ValueError, RuntimeError: as torch does, for what cannot be optimized.
@@ -75,6 +78,7 @@ class Optimizer(Hooked):
     def _build(self, params: Any, defaults: dict[str, Any]) -> None:
         self.defaults = defaults
         self.param_groups: list[dict[str, Any]] = []
+        self.grad_norm: jax.Array | None = None
         self._state = State()
         self._collections: list[Collection] = []
         self._reset_cache()
@@ -213,7 +217,13 @@ class Optimizer(Hooked):
         return loss
 
     @hooked
-    def train_step(self, loss_fn: Callable[..., Any], *args: Any, has_aux: bool = False) -> Any:
+    def train_step(
+        self,
+        loss_fn: Callable[..., Any],
+        *args: Any,
+        has_aux: bool = False,
+        max_grad_norm: float | jax.Array | None = None,
+    ) -> Any:
         """Loss, gradients and update in one call; `.grad` is neither used nor set.
 
         They are one compiled program, unless the loss function calls back into Python as it runs:
@@ -224,18 +234,26 @@ class Optimizer(Hooked):
                 call, or it is compiled again.
             *args: pytrees of arrays.
             has_aux: whether `loss_fn` returns `(loss, aux)`.
+            max_grad_norm: clip the gradients, as `torchwise.clip_grad_norm` does with this
+                `max_norm`, in the same program; `grad_norm` is their norm before.
 
         Returns:
             What `loss_fn` returns, before the update.
+
+        Raises:
+            ValueError: for a `max_grad_norm` that is negative or NaN.
         """
+        limit = None if max_grad_norm is None else float(number(max_grad_norm))
+        if limit is not None:
+            check_limit("train_step(): max_grad_norm", limit)
         with settled():
             active = {one for one in self._parameters() if one.requires_grad}
-            job = self._job(active)
+            job = self._job(active, limit)
             skeleton, given = self._skeleton(job.parameters)
             loss = (loss_fn, has_aux, skeleton)
             if self._may_raise(job, *loss, given, args):
                 out, grads = self._gradients(loss_fn, args, has_aux)
-                self._update(grads)
+                self._update(grads, limit)
                 return out
             job.call = lambda params, states: engine.train(
                 job.plan, *loss, params, states, given, job.numbers, args
@@ -361,14 +379,17 @@ class Optimizer(Hooked):
         self._compiled: set[Any] = set()
         self._raising: dict[Any, bool] = {}
 
-    def _job(self, active: Any) -> Job:
+    def _job(self, active: Any, max_norm: float | None = None) -> Job:
         """Gather the parameters that move, group by group."""
-        job = Job(self._state, self._compiled)
+        job = Job(self._state, self._compiled, max_norm, self._record_norm)
         for group in self.param_groups:
             parameters = [parameter for parameter in group["params"] if parameter in active]
             if parameters:
                 job.add(self._prepare(group), parameters)
         return job
+
+    def _record_norm(self, norm: jax.Array | None) -> None:
+        self.grad_norm = norm
 
     def _gradients(
         self, loss_fn: Callable[..., Any], args: tuple[Any, ...], has_aux: bool
@@ -381,10 +402,12 @@ class Optimizer(Hooked):
         out, grads = engine.value_and_grad(loss_fn, has_aux, skeleton, data, given, args)
         return out, dict(zip(active, grads))
 
-    def _update(self, gradients: Mapping[Parameter, jax.Array]) -> None:
+    def _update(
+        self, gradients: Mapping[Parameter, jax.Array], max_norm: float | None = None
+    ) -> None:
         """Update the parameters that have gradients, in one compiled program."""
         with settled():
-            job = self._job(gradients)
+            job = self._job(gradients, max_norm)
             grads = [gradients[parameter] for parameter in job.parameters]
             job.call = lambda params, states: (
                 None,

@@ -108,7 +108,7 @@ def to_state_dict(
 ) -> dict[str, Any]:
     """Return the dict that a torch optimizer in this state would return; torch can load it.
 
-    A block in front of the optimizer that torch does not have, as `clip_by_norm`, is left out.
+    A block in front of the optimizer that torch does not have, as `clip_each_by_norm`, is left out.
 
     A parameter without a gradient has no entry where torch would have none. If the chain does not
     count gradients (SGD without dampening), that is one whose buffer is -0.0 throughout, unless the
