@@ -4,14 +4,13 @@ import math
 
 import jax
 import jax.numpy as jnp
-import ml_dtypes
 import numpy as np
 import optax
 import pytest
 import torch
 
 import torchwise
-from distance import same_bits, ulps_apart
+from distance import same_bits, same_numbers, ulps_apart
 from torch_oracle import TorchRun, to_numpy, to_torch
 from torchwise.norms import clip_coefficient
 from torchwise.rounding import mul
@@ -70,18 +69,33 @@ def exact_norm(grads, norm_type):
 # The norm.
 
 
-@pytest.mark.parametrize("dtype", [*DTYPES, "complex64"])
-@pytest.mark.parametrize("norm_type", ORDERS)
-def test_norms_are_within_two_ulp_of_the_exact_ones(norm_type, dtype):
+def bound(norm_type, dtype):
+    """In ulp: powers with other exponents round more, as do magnitudes of complex numbers."""
+    if norm_type not in (0, 1, 2, math.inf, -math.inf):
+        return 8
+    return 4 if dtype == "complex64" and norm_type == 1 else 2
+
+
+@pytest.mark.parametrize(
+    ("norm_type", "dtype"),
+    # Of complex numbers torch counts those whose real part is not zero, and warns.
+    [
+        (order, dtype)
+        for order in ORDERS
+        for dtype in [*DTYPES, "complex64"]
+        if (order, dtype) != (0, "complex64")
+    ],
+)
+def test_norms_are_close_to_the_exact_ones(norm_type, dtype):
     """The exact norm is one of the arrays' norms after these were rounded to their types."""
-    grads = drawn(0, dtype, [shape for shape in SHAPES if 0 not in shape])
+    grads = drawn(0, dtype, [shape for shape in SHAPES if 0 not in shape], scale=0.03)
     ours = torchwise.get_total_norm(list(map(jnp.asarray, grads)), norm_type)
     theirs = torch_norm(grads, norm_type)
     assert ours.shape == ()
     assert ours.dtype == to_numpy(theirs).dtype
     each = [np.asarray(exact_norm([grad], norm_type)).astype(ours.dtype) for grad in grads]
     exact = np.asarray(exact_norm(each, norm_type)).astype(ours.dtype)
-    assert ulps_apart(ours, exact) <= (2 if norm_type in (0, 1, 2, math.inf, -math.inf) else 8)
+    assert ulps_apart(ours, exact) <= bound(norm_type, dtype)
     relative = {"bfloat16": 2e-2, "float16": 2e-3}.get(dtype, 1e-5)
     np.testing.assert_allclose(float(ours), float(theirs), rtol=relative)
 
@@ -270,7 +284,7 @@ def test_the_limit_may_be_a_schedule_or_an_array():
     grads, params = {"w": jnp.array([3.0, 4.0])}, {"w": jnp.zeros(2)}
     for per_parameter_steps in (False, True):
         transform = torchwise.chain(
-            torchwise.clip_grad_norm(lambda count: 1.0 + count),
+            torchwise.clip_grad_norm(lambda count: 1.0 + count.astype(jnp.float32)),
             torchwise.sgd(lr=1.0),
             per_parameter_steps=per_parameter_steps,
         )
@@ -388,12 +402,7 @@ def test_clipping_by_value_is_torchs(dtype, limit):
     for given in (limit, jnp.asarray(limit)):
         block = torchwise.clip_grad_value(given)
         ours, _ = jax.jit(block.update)(jnp.asarray(grad), block.init(grad), jnp.asarray(grad))
-        np.testing.assert_array_equal(np.asarray(ours), to_numpy(param.grad))
-        wide = np.asarray(ours).astype(np.float64)
-        np.testing.assert_array_equal(
-            np.signbit(wide), np.signbit(to_numpy(param.grad).astype(np.float64))
-        )
-    assert ours.dtype == (ml_dtypes.bfloat16 if dtype == "bfloat16" else np.dtype(dtype))
+        assert same_numbers(ours, to_numpy(param.grad))
 
 
 def test_a_complex_number_has_no_least_value():

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from torchwise.apply import Leaf, passed_on
+from torchwise.fence import fence
 from torchwise.numbers import is_array
 from torchwise.rule import Block
 
@@ -39,4 +40,6 @@ def _gather(leaves: list[Leaf], position: int, indices: Sequence[int]) -> None:
         if key not in done:  # once for all leaves, unless their numbers differ
             done[key] = block.numbers_with(n, found)
         numbers = (*numbers[:position], done[key], *numbers[position + 1 :])
-        leaves[index] = leaves[index]._replace(numbers=numbers)
+        # Behind the fence XLA does not keep what the blocks in front have passed on for the step.
+        grad = fence(leaves[index].grad) if position > 0 else leaves[index].grad
+        leaves[index] = leaves[index]._replace(numbers=numbers, grad=grad)
