@@ -46,7 +46,7 @@ def check(average, theirs, dtype, updates=30):
         averaged.update_parameters(module(values))
         for ours, other in zip(state.params, averaged.module):
             assert same_bits(ours, to_numpy(other)), count
-    assert state.n_averaged == averaged.n_averaged
+    assert int(state.n_averaged) == int(averaged.n_averaged) == updates
 
 
 @pytest.mark.parametrize("dtype", DTYPES[:4])
