@@ -30,6 +30,14 @@ def drawn(rng, dtype):
     return [array.astype(dtype) for array in arrays]
 
 
+def real(arrays):
+    """Pairs of real numbers in the place of complex ones."""
+    return [
+        np.stack([array.real, array.imag], axis=-1) if array.dtype.kind == "c" else array
+        for array in arrays
+    ]
+
+
 def module(arrays):
     return torch.nn.ParameterList([torch.nn.Parameter(to_torch(array)) for array in arrays])
 
@@ -37,14 +45,14 @@ def module(arrays):
 def check(average, theirs, dtype, updates=30):
     rng = np.random.default_rng(0)
     start = drawn(rng, dtype)
-    averaged = swa_utils.AveragedModel(module(start), **theirs)
+    averaged = swa_utils.AveragedModel(module(real(start)), **theirs)
     state = average.init(list(map(jnp.asarray, start)))
     update = jax.jit(average.update)
     for count in range(updates):
         values = drawn(rng, dtype)
         state = update(state, list(map(jnp.asarray, values)))
-        averaged.update_parameters(module(values))
-        for ours, other in zip(state.params, averaged.module):
+        averaged.update_parameters(module(real(values)))
+        for ours, other in zip(real(map(np.asarray, state.params)), averaged.module):
             assert same_bits(ours, to_numpy(other)), count
     assert int(state.n_averaged) == int(averaged.n_averaged) == updates
 

@@ -88,7 +88,7 @@ def bound(norm_type, dtype):
 )
 def test_norms_are_close_to_the_exact_ones(norm_type, dtype):
     """The exact norm is one of the arrays' norms after these were rounded to their types."""
-    grads = drawn(0, dtype, [shape for shape in SHAPES if 0 not in shape], scale=0.03)
+    grads = drawn(0, dtype, [shape for shape in SHAPES if 0 not in shape], scale=0.003)
     ours = torchwise.get_total_norm(list(map(jnp.asarray, grads)), norm_type)
     theirs = torch_norm(grads, norm_type)
     assert ours.shape == ()
@@ -385,6 +385,27 @@ def test_it_is_no_part_of_a_state_dict():
     again = torchwise.chain(torchwise.clip_grad_norm(1.0), loaded)
     moved, _ = again.step(grads, state, params)
     assert moved["w"].shape == (3,)
+
+
+class Centred(torchwise.Block):
+    """grad minus the mean of all gradients, which are numbers."""
+
+    gathers = True
+
+    def gather(self, grads):
+        return sum(grads[1:], start=grads[0]) / len(grads)
+
+    def direction(self, grad, state, param, n):
+        assert n[0] is None
+        return grad - n[1]
+
+
+def test_a_block_of_ones_own_may_gather():
+    params = [jnp.zeros(()), jnp.zeros(()), jnp.zeros(())]
+    grads = [jnp.array(1.0), jnp.array(2.0), jnp.array(6.0)]
+    transform = torchwise.chain(torchwise.scale(2.0), Centred(), torchwise.sgd(lr=0.5))
+    moved, _ = jax.jit(transform.step)(grads, transform.init(params), params)
+    np.testing.assert_allclose(moved, [2.0, 1.0, -3.0], rtol=1e-6)
 
 
 # By value.

@@ -93,7 +93,7 @@ def passed_on(leaf: Leaf, position: int) -> jax.Array:
         return leaf.grad
     before = Leaf(
         leaf.parts[:position],
-        pinned(leaf.grad),
+        leaf.grad,
         leaf.param,
         leaf.states[:position],
         leaf.numbers[:position],

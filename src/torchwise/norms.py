@@ -117,8 +117,8 @@ def _of_magnitudes(x: jax.Array, norm_type: float) -> jax.Array:
     return jnp.power(jnp.sum(powers), jnp.asarray(1 / norm_type, x.dtype))
 
 
-# Leaves of one shape share a trace.
-_vector_norm = jax.jit(vector_norm, static_argnums=1)
+# Leaves of one shape share a trace. Inline, since the argument of a call is an array in memory.
+_vector_norm = jax.jit(vector_norm, static_argnums=1, inline=True)
 
 
 def _norm_of_all(arrays: list[jax.Array], norm_type: float) -> jax.Array:
@@ -130,7 +130,7 @@ def _norm_of_all(arrays: list[jax.Array], norm_type: float) -> jax.Array:
     return vector_norm(jnp.stack([norm.astype(dtype) for norm in norms]), norm_type)
 
 
-_total_norm = jax.jit(_norm_of_all, static_argnums=1)
+_total_norm = jax.jit(_norm_of_all, static_argnums=1, inline=True)
 
 
 def _wide(x: jax.Array) -> jax.Array:

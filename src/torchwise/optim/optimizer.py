@@ -235,7 +235,8 @@ class Optimizer(Hooked):
             *args: pytrees of arrays.
             has_aux: whether `loss_fn` returns `(loss, aux)`.
             max_grad_norm: clip the gradients, as `torchwise.clip_grad_norm` does with this
-                `max_norm`, in the same program; `grad_norm` is their norm before.
+                `max_norm`, in the same program; `grad_norm` is their norm before. With `math.inf`
+                they are measured only.
 
         Returns:
             What `loss_fn` returns, before the update.

@@ -82,8 +82,8 @@ def clip_grad_norm_(
         >>> parameter.grad = jnp.array([3.0, 4.0])
         >>> clip_grad_norm_([parameter], max_norm=1.0)
         Array(5., dtype=float32)
-        >>> parameter.grad.round(4)
-        Array([0.6, 0.8], dtype=float32)
+        >>> [f"{float(value):.4f}" for value in parameter.grad]
+        ['0.6000', '0.8000']
     """
     check_limit("clip_grad_norm_(): max_norm", number(max_norm))
     given = _listed(parameters)
@@ -123,8 +123,8 @@ def clip_grads_with_norm_(
         >>> parameter = optim.Parameter([0.0])
         >>> parameter.grad = jnp.array([8.0])
         >>> clip_grads_with_norm_(parameter, 1.0, jnp.array(4.0))
-        >>> parameter.grad.round(4)
-        Array([2.], dtype=float32)
+        >>> f"{float(parameter.grad[0]):.4f}"
+        '2.0000'
     """
     check_limit("clip_grads_with_norm_(): max_norm", number(max_norm))
     held = [one for one in _listed(parameters) if one.grad is not None]
