@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from typing import Any
 
 from torchwise.apply import Leaf, passed_on
-from torchwise.fence import fence
 from torchwise.numbers import is_array
 from torchwise.rule import Block
 
@@ -13,7 +12,7 @@ def gathered(leaves: Sequence[Leaf]) -> list[Leaf]:
     """Return the leaves with the numbers that depend on the gradients of all of them.
 
     A block object that stands in the parts of several leaves sees all of these at once, whatever
-    their groups. Nothing that it sees is kept: the step computes the directions again.
+    their groups. The step computes again what it sees.
     """
     leaves = list(leaves)
     for position in range(max((len(leaf.parts) for leaf in leaves), default=0)):
@@ -40,6 +39,4 @@ def _gather(leaves: list[Leaf], position: int, indices: Sequence[int]) -> None:
         if key not in done:  # once for all leaves, unless their numbers differ
             done[key] = block.numbers_with(n, found)
         numbers = (*numbers[:position], done[key], *numbers[position + 1 :])
-        # Behind the fence XLA does not keep what the blocks in front have passed on for the step.
-        grad = fence(leaves[index].grad) if position > 0 else leaves[index].grad
-        leaves[index] = leaves[index]._replace(numbers=numbers, grad=grad)
+        leaves[index] = leaves[index]._replace(numbers=numbers)

@@ -44,8 +44,9 @@ def clip_grad_norm(
     """Shorten all gradients by one factor if the norm of all together is greater than `max_norm`.
 
     The norm is that of the gradients as the blocks in front pass them on, over the whole tree and
-    all parameter groups; `get_total_norm` has its details. Nothing of a tree is kept for it: the
-    gradients are read once more. The factor is `min(max_norm / (norm + 1e-6), 1)`, and always
+    all parameter groups; `get_total_norm` has its details. As the first block it keeps nothing of
+    a tree: the gradients are read once more. Behind other blocks, XLA on CPU keeps what those pass
+    on. The factor is `min(max_norm / (norm + 1e-6), 1)`, and always
     multiplied: a norm that is infinite turns finite gradients into 0 and others into NaN, and a
     norm that is NaN turns all into NaN.
 
