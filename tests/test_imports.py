@@ -22,17 +22,19 @@ LAYERS = [
         "rule",
         "sparse",
         "trees",
+        "norms",
         "placement",
         "leaf",
         "strips",
         "apply",
+        "gathering",
         "transformation",
     ),
     *("param_groups", "blocks", "rules", "checkpoint", "state_dict", "optax_states"),
-    *("quasi_newton", "optim", "dragon", "demo"),
+    *("quasi_newton", "averages", "optim", "nn", "dragon", "demo"),
 ]
 # They stand beside the layers: `layouts` describes models, the others are used by nobody.
-OTHERS = {"__main__", "cli", "gradient_accumulation", "inspection", "layouts", "norms"}
+OTHERS = {"__main__", "array_norm", "cli", "gradient_accumulation", "inspection", "layouts"}
 TORCH_ALLOWED = {"demo/torch_comparison.py"}
 
 
@@ -107,7 +109,7 @@ def private_reaches(file):
                 yield f"{file.name}: {ast.unparse(node)}"
 
 
-@pytest.mark.parametrize("layer", ["optim", "state_dict", "blocks", "rules", "dragon"])
+@pytest.mark.parametrize("layer", ["optim", "nn", "state_dict", "blocks", "rules", "dragon"])
 def test_nobody_reaches_into_private_attributes(layer):
     found = [reach for file in (SOURCE / layer).rglob("*.py") for reach in private_reaches(file)]
     assert not found

@@ -412,13 +412,13 @@ def test_every_optimizer_has_an_answer():
 
 def test_all_differences_are_named_at_once():
     params = {"w": jnp.ones(2, "complex128")}
-    clipped = torchwise.chain(torchwise.clip_by_norm(1.0), torchwise.adam(amsgrad=True))
-    with pytest.raises(ValueError, match=r"ClipByNorm(.|\n)*amsgrad(.|\n)*complex parameters"):
+    clipped = torchwise.chain(torchwise.clip_each_by_norm(1.0), torchwise.adam(amsgrad=True))
+    with pytest.raises(ValueError, match=r"ClipEachByNorm(.|\n)*amsgrad(.|\n)*complex parameters"):
         to_optax_state(clipped, clipped.init(params), params)
 
 
 def test_blocks_in_front_are_refused():
-    transform = torchwise.chain(torchwise.clip_by_norm(1.0), torchwise.sgd())
+    transform = torchwise.chain(torchwise.clip_each_by_norm(1.0), torchwise.sgd())
     params = {"w": jnp.ones(2)}
     with pytest.raises(ValueError, match="blocks that torch does not have; convert the chain with"):
         to_optax_state(transform, transform.init(params), params)

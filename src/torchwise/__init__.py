@@ -1,13 +1,16 @@
 """torch.optim's exact semantics as pure JAX gradient transforms."""
 
-from torchwise import checkpoint, dragon, layouts, optim
+from torchwise import averages, checkpoint, dragon, layouts, nn, optim
 from torchwise.blocks.add_decayed_weights import add_decayed_weights
-from torchwise.blocks.clip_by_norm import clip_by_norm
+from torchwise.blocks.clip_each_by_norm import clip_each_by_norm
+from torchwise.blocks.clip_grad_norm import clip_grad_norm
+from torchwise.blocks.clip_grad_value import clip_grad_value
 from torchwise.blocks.maximize import maximize
 from torchwise.blocks.scale import scale
 from torchwise.blocks.scale_by_adagrad import scale_by_adagrad
 from torchwise.blocks.trace import trace
 from torchwise.gradient_accumulation import accumulate_gradients
+from torchwise.norms import get_total_norm
 from torchwise.optax_states.conversion import from_optax_state, to_optax_state
 from torchwise.quasi_newton.lbfgs import lbfgs
 from torchwise.rule import Block, Rule
@@ -45,17 +48,22 @@ __all__ = [
     "adamw",
     "add_decayed_weights",
     "asgd",
+    "averages",
     "chain",
     "checkpoint",
-    "clip_by_norm",
+    "clip_each_by_norm",
+    "clip_grad_norm",
+    "clip_grad_value",
     "dragon",
     "from_optax_state",
     "from_state_dict",
+    "get_total_norm",
     "layouts",
     "lbfgs",
     "maximize",
     "muon",
     "nadam",
+    "nn",
     "optim",
     "params_from_state_dict",
     "params_to_state_dict",

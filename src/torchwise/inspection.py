@@ -9,7 +9,7 @@ from typing import Any, TypeGuard
 
 import numpy as np
 
-from torchwise.norms import norm
+from torchwise.array_norm import norm
 from torchwise.state_dict.groups import name_of
 
 _HIDDEN = ("params", "param_names")

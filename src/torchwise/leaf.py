@@ -48,6 +48,21 @@ def direct(leaf: Leaf) -> Any:
     return grad
 
 
+def passed_on(leaf: Leaf, position: int) -> Any:
+    """Return what the blocks before a position pass on; in one pass, for sums over the leaf."""
+    if position == 0:
+        return leaf.grad
+    before = Leaf(
+        leaf.parts[:position],
+        leaf.grad,
+        leaf.param,
+        leaf.states[:position],
+        leaf.numbers[:position],
+    )
+    before = with_numbers(before)
+    return evaluated(direct(before._replace(states=accumulate(before))))
+
+
 def conclude(
     leaf: Leaf, base: jax.Array, states: tuple[Any, ...]
 ) -> tuple[jax.Array, tuple[Any, ...]]:

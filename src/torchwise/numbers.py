@@ -42,7 +42,8 @@ def split(values: Sequence[float]) -> np.ndarray:
     rows = []
     for _ in range(3):
         rows.append(rest.astype(np.float32))
-        rest = np.where(np.isfinite(rows[-1]), rest - rows[-1], 0)
+        with np.errstate(invalid="ignore"):  # infinities, which have no rest
+            rest = np.where(np.isfinite(rows[-1]), rest - rows[-1], 0)
     return np.stack(rows)
 
 

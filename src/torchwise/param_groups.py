@@ -1,14 +1,17 @@
 """Parameter groups: a chain for each, and one transformation that routes every leaf to its own."""
 
 import dataclasses
+import functools
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import optax
 
 from torchwise import trees
-from torchwise.transformation import Chain, ChainState
+from torchwise.apply import step_leaves, update_leaves
+from torchwise.rule import Block, Empty
+from torchwise.transformation import Chain, ChainState, Work, prepare, run
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -28,6 +31,14 @@ class Grouping:
     saved: tuple[int, ...]
 
 
+class Routing(NamedTuple):
+    """What `update` of `ParamGroups` is bound to; see its attributes."""
+
+    chains: tuple[Chain, ...]
+    grouping: Grouping
+    front: tuple[Block, ...]
+
+
 class ParamGroups(optax.GradientTransformationExtraArgs):
     """One transformation for several chains, each for its own leaves.
 
@@ -37,53 +48,113 @@ class ParamGroups(optax.GradientTransformationExtraArgs):
     Attributes:
         chains: one per group.
         grouping: which leaves belong to which group.
+        front: blocks without a state, which all gradients pass first. One that gathers sees those
+            of all groups.
     """
 
     chains: tuple[Chain, ...]
     grouping: Grouping
+    front: tuple[Block, ...]
+    _routing: Routing
 
-    def __new__(cls, chains: Sequence[Chain], grouping: Grouping) -> "ParamGroups":
+    def __new__(
+        cls, chains: Sequence[Chain], grouping: Grouping, front: Sequence[Block] = ()
+    ) -> "ParamGroups":
         """Bind `init` and `update` to the chains."""
         if len(chains) == 1:
             transform = chains[0]
         else:  # a function, since a tree of labels may be callable itself, as many models are
             transform = optax.partition(dict(enumerate(chains)), lambda _: grouping.labels)
-        self = super().__new__(cls, transform.init, transform.update)
-        self.chains = tuple(chains)
-        self.grouping = grouping
+        routing = Routing(tuple(chains), grouping, tuple(front))
+        self = super().__new__(cls, transform.init, functools.partial(_update, routing))
+        self.chains, self.grouping, self.front = self._routing = routing
         return self
 
     def step(self, grads: Any, state: Any, params: Any) -> tuple[Any, Any]:
         """Return the new parameters and the new state, as `Chain.step` does."""
-        gradients = trees.align("step", grads, params)
-        leaves, treedef = jax.tree.flatten(params)
-        states = []
-        for chain, members, inner in zip(self.chains, self.grouping.members, chain_states(state)):
-            own = set(members) if len(self.chains) > 1 else range(len(leaves))
-            theirs, values = (
-                treedef.unflatten(
-                    [x if index in own else optax.MaskedNode() for index, x in enumerate(tree)]
-                )
-                for tree in (gradients, leaves)
-            )
-            new, inner = chain.step(theirs, inner, values)
-            for index, value in zip(sorted(own), jax.tree.leaves(new)):
-                leaves[index] = value
-            states.append(inner)
-        return treedef.unflatten(leaves), with_chain_states(state, states)
+        return _advance("step", self._routing, grads, state, params)
+
+    def behind(self, blocks: Sequence[Block]) -> "ParamGroups":
+        """Return the same groups, with the same state, behind blocks that have none."""
+        return ParamGroups(self.chains, self.grouping, (*blocks, *self.front))
 
     def __repr__(self) -> str:
-        return f"ParamGroups({', '.join(map(repr, self.chains))})"
+        groups = f"ParamGroups({', '.join(map(repr, self.chains))})"
+        return f"chain({', '.join([*map(repr, self.front), groups])})" if self.front else groups
 
     def __getnewargs__(self) -> tuple[Any, ...]:  # pickle and copy rebuild from these
-        return self.chains, self.grouping
+        return self.chains, self.grouping, self.front
 
 
 jax.tree_util.register_pytree_with_keys(
     ParamGroups,
-    lambda groups: (((jax.tree_util.GetAttrKey("chains"), groups.chains),), groups.grouping),
-    lambda grouping, children: ParamGroups(*children, grouping=grouping),
+    lambda groups: (
+        (
+            (jax.tree_util.GetAttrKey("chains"), groups.chains),
+            (jax.tree_util.GetAttrKey("front"), groups.front),
+        ),
+        groups.grouping,
+    ),
+    lambda grouping, children: ParamGroups(*_chains_and_front(children, grouping)),
 )
+
+
+def _chains_and_front(children: Any, grouping: Grouping) -> tuple[Any, Grouping, Any]:
+    chains, front = children
+    return chains, grouping, front
+
+
+def _update(
+    routing: Routing,
+    updates: Any,
+    state: Any,
+    params: Any = None,
+    **_: Any,  # what optax hands to other transformations
+) -> tuple[Any, Any]:
+    if params is None:
+        raise ValueError("update() needs the parameters: call update(grads, state, params)")
+    return _advance("update", routing, updates, state, params)
+
+
+def _advance(call: str, routing: Routing, grads: Any, state: Any, params: Any) -> tuple[Any, Any]:
+    """Return new parameters, or for `update` increments, and the new state.
+
+    The leaves of all groups go together, so that what a block gathers is that of all groups.
+    """
+    gradients = trees.align(call, grads, params)
+    leaves, treedef = jax.tree.flatten(params)
+    owners = [
+        set(members) if len(routing.chains) > 1 else set(range(len(leaves)))
+        for members in routing.grouping.members
+    ]
+    works = []
+    for chain, own, inner in zip(routing.chains, owners, chain_states(state)):
+        theirs, values = (
+            treedef.unflatten(
+                [x if index in own else optax.MaskedNode() for index, x in enumerate(tree)]
+            )
+            for tree in (gradients, leaves)
+        )
+        works.append(_prepared(call, routing.front, chain, theirs, inner, values))
+    stepping = call == "step"
+    results = run(step_leaves if stepping else update_leaves, works)
+    states = []
+    for work, own, found in zip(works, owners, results):
+        new, inner = work.finish(found, work.params if stepping else work.increments)
+        for index, value in zip(sorted(own), jax.tree.leaves(new)):
+            leaves[index] = value
+        states.append(inner._replace(states=inner.states[len(routing.front) :]))
+    return treedef.unflatten(leaves), with_chain_states(state, states)
+
+
+def _prepared(
+    call: str, front: Sequence[Block], chain: Chain, grads: Any, state: Any, params: Any
+) -> Work:
+    """Prepare a step of a chain behind blocks without a state."""
+    if front and isinstance(state, ChainState):
+        chain = Chain((*front, *chain.transforms), chain.per_parameter_steps)
+        state = state._replace(states=(*(Empty() for _ in front), *state.states))
+    return prepare(call, chain, grads, state, params)
 
 
 def group_leaves(

@@ -82,6 +82,9 @@ class Transform(Fields):
 class Block(Transform):
     """A transform that passes a gradient on to the next one.
 
+    Attributes:
+        gathers: whether it has to see the gradients of all parameters first, as for their norm.
+
     Examples:
         >>> import jax.numpy as jnp, torchwise
         >>> class Sign(torchwise.Block):
@@ -92,6 +95,21 @@ class Block(Transform):
         >>> param
         Array([1.5], dtype=float32)
     """
+
+    gathers: ClassVar[bool] = False
+
+    def gather(self, grads: Sequence[jax.Array]) -> Any:
+        """Return what `direction` has to know of all gradients; only if the block `gathers`.
+
+        Called once per step, before any parameter moves.
+
+        Args:
+            grads: as the blocks before this one pass them on, those of all parameter groups.
+        """
+
+    def numbers_with(self, n: Any, gathered: Any) -> Any:
+        """Return the numbers of this step, from `numbers` and what `gather` returned."""
+        return n, gathered
 
     @abc.abstractmethod
     def direction(self, grad: jax.Array, state: Any, param: jax.Array, n: Any) -> Any:

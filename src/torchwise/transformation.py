@@ -3,7 +3,7 @@
 import functools
 import inspect
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple, ParamSpec
+from typing import Any, NamedTuple, ParamSpec, Protocol, overload, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -11,6 +11,7 @@ import optax
 
 from torchwise import trees
 from torchwise.apply import counts, numbers_at, step_leaves, update_leaves
+from torchwise.gathering import gathered
 from torchwise.leaf import Leaf, Parts
 from torchwise.placement import placed_like
 from torchwise.rounding import full_like
@@ -121,8 +122,8 @@ class Chain(optax.GradientTransformationExtraArgs):
                 "step(): the last of a chain must be a rule that moves the parameter, as "
                 f"scale_by_learning_rate(...) or sgd(...), but this is {self!r}"
             )
-        work = _gather("step", self._definition, grads, state, params)
-        results = step_leaves([leaf for _, leaf in work.live])
+        work = prepare("step", self, grads, state, params)
+        (results,) = run(step_leaves, [work])
         return work.finish(results, work.params)
 
     def __repr__(self) -> str:
@@ -142,7 +143,23 @@ jax.tree_util.register_pytree_with_keys(
 )
 
 
-def chain(*transforms: Transform | Chain, per_parameter_steps: bool = False) -> Chain:
+@runtime_checkable
+class Groups(Protocol):
+    """What has a chain for each group of parameters, and takes blocks in front of them all."""
+
+    def behind(self, blocks: Sequence[Block]) -> Any:
+        """Return the same behind blocks that see the gradients of all groups first."""
+
+
+@overload
+def chain(*transforms: Transform | Chain, per_parameter_steps: bool = False) -> Chain: ...
+
+
+@overload
+def chain(*transforms: Transform | Chain | Groups, per_parameter_steps: bool = False) -> Any: ...
+
+
+def chain(*transforms: Any, per_parameter_steps: bool = False) -> Any:
     """Compose gradient blocks and, at the end, one rule: a gradient passes from left to right.
 
     The result has `init(params)`, `step(grads, state, params)` and optax's
@@ -152,6 +169,8 @@ def chain(*transforms: Transform | Chain, per_parameter_steps: bool = False) -> 
 
     Args:
         *transforms: what the functions of this package return, or instances of `Block` and `Rule`.
+            What `from_state_dict` or `to_functional` returned may be the last; blocks in front of
+            it that remember nothing leave its state as it is.
         per_parameter_steps: count the gradients of every parameter by itself, as torch does. By
             default a chain that needs a count has one for all parameters, which is faster, and
             then every parameter must have a gradient at every step.
@@ -162,7 +181,7 @@ def chain(*transforms: Transform | Chain, per_parameter_steps: bool = False) -> 
 
     Examples:
         >>> import jax.numpy as jnp, torchwise
-        >>> transform = torchwise.chain(torchwise.clip_by_norm(1.0), torchwise.sgd(lr=0.5))
+        >>> transform = torchwise.chain(torchwise.clip_each_by_norm(1.0), torchwise.sgd(lr=0.5))
         >>> params = {"w": jnp.ones(2), "frozen": jnp.ones(1)}
         >>> grads = {"w": jnp.array([0.0, 8.0]), "frozen": None}
         >>> params, state = transform.step(grads, transform.init(params), params)
@@ -176,6 +195,8 @@ def chain(*transforms: Transform | Chain, per_parameter_steps: bool = False) -> 
             per_parameter_steps |= transform.per_parameter_steps
         elif isinstance(transform, Block | Rule):
             flat.append(transform)
+        elif isinstance(transform, Groups) and transform is transforms[-1]:
+            return _behind(flat, transform, per_parameter_steps)
         else:
             raise TypeError(
                 f"chain() argument {position} must be a torchwise transform, but got "
@@ -187,6 +208,25 @@ def chain(*transforms: Transform | Chain, per_parameter_steps: bool = False) -> 
                 f"chain(): {type(transform).__name__} moves the parameter and must be the last"
             )
     return Chain(flat, per_parameter_steps)
+
+
+def _behind(blocks: Sequence[Transform], groups: Groups, per_parameter_steps: bool) -> Any:
+    if per_parameter_steps:
+        raise TypeError(
+            "chain(): how groups count their steps is settled where they are made: give "
+            "per_parameter_steps=True to from_state_dict() or to_functional()"
+        )
+    for block in blocks:
+        if not isinstance(block, Block):
+            raise TypeError(
+                f"chain(): {type(block).__name__} moves the parameter and must be the last"
+            )
+        if block.State._fields:
+            raise TypeError(
+                f"chain(): {type(block).__name__} has a state, for which the state of the groups "
+                "behind it has no place"
+            )
+    return groups.behind(tuple(block for block in blocks if isinstance(block, Block)))
 
 
 def as_function(rule: Callable[P, Rule], name: str) -> Callable[P, Chain]:
@@ -209,8 +249,17 @@ def as_function(rule: Callable[P, Rule], name: str) -> Callable[P, Chain]:
     return function
 
 
-class _Work(NamedTuple):
-    """A step that is prepared: the leaves that have gradients, and all that stays as it is."""
+class Work(NamedTuple):
+    """A step of a chain that is prepared.
+
+    Attributes:
+        live: the leaves that have gradients, with their positions.
+        step: the new count.
+        states: of all leaves, one per part.
+        old: the state before.
+        params: all leaves.
+        treedef: of the parameters.
+    """
 
     live: list[tuple[int, Leaf]]
     step: Any
@@ -218,6 +267,11 @@ class _Work(NamedTuple):
     old: ChainState
     params: list[jax.Array]
     treedef: Any
+
+    @property
+    def increments(self) -> list[jax.Array]:
+        """What leaves without a gradient get in the place of an increment."""
+        return [full_like(param, -0.0) for param in self.params]  # p + -0.0 is p, to the bit
 
     def finish(self, results: Sequence[Any], rest: list[jax.Array]) -> tuple[Any, ChainState]:
         """Return the tree of results, with `rest` for leaves without a gradient; and the state."""
@@ -258,14 +312,21 @@ def _update(
 ) -> tuple[Any, ChainState]:
     if params is None:
         raise ValueError("update() needs the parameters: call update(grads, state, params)")
-    work = _gather("update", definition, updates, state, params)
-    nothing = [full_like(param, -0.0) for param in work.params]  # p + -0.0 is p, to the bit
-    return work.finish(update_leaves([leaf for _, leaf in work.live]), nothing)
+    work = prepare("update", definition, updates, state, params)
+    (results,) = run(update_leaves, [work])
+    return work.finish(results, work.increments)
 
 
-def _gather(call: str, definition: Definition, grads: Any, state: Any, params: Any) -> _Work:
+def run(move: Callable[..., list[Any]], works: Sequence[Work]) -> list[list[Any]]:
+    """Return the results of several chains, whose leaves go together: a norm is one of them all."""
+    leaves = [leaf for work in works for _, leaf in work.live]
+    results = iter(move(gathered(leaves)))
+    return [[next(results) for _ in work.live] for work in works]
+
+
+def prepare(call: str, chain: Chain | Definition, grads: Any, state: Any, params: Any) -> Work:
     """Line up gradients, states and parameters, count the step, and derive its numbers."""
-    _, parts, per_parameter_steps = definition
+    parts, per_parameter_steps = chain.parts, chain.per_parameter_steps
     gradients = trees.align(call, grads, params)
     leaves, treedef = jax.tree.flatten(params)
     arrays = list(map(jnp.asarray, leaves))
@@ -273,6 +334,11 @@ def _gather(call: str, definition: Definition, grads: Any, state: Any, params: A
     _refuse_shapes(call, parts, states, params)
     step, counted = state.step, None
     if step is None:
+        if counts(parts):
+            raise ValueError(
+                f"{call}(): a block in front has a schedule, but the groups behind it do not count "
+                "steps: give the block a number, or an array that changes between steps"
+            )
         counted = [None] * len(arrays)
     elif per_parameter_steps:
         _check_structure(call, step, treedef)
@@ -291,7 +357,7 @@ def _gather(call: str, definition: Definition, grads: Any, state: Any, params: A
             n = numbers_at(parts, counted[index]) if shared is None else shared
             leaf = Leaf(parts, as_gradient(grad, param.dtype), param, states[index], n)
             live.append((index, leaf))
-    return _Work(live, step, states, state, arrays, treedef)
+    return Work(live, step, states, state, arrays, treedef)
 
 
 def _refuse_missing(call: str, gradients: Sequence[Any], params: Any) -> None:

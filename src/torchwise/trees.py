@@ -36,6 +36,11 @@ def is_optimizable(dtype: Any) -> bool:
     return jnp.issubdtype(dtype, jnp.inexact) and dtype != jnp.dtype(jnp.float8_e8m0fnu)
 
 
+def is_number_or_array(leaf: Any) -> bool:
+    """Whether a leaf can be a gradient, by its type."""
+    return isinstance(leaf, jax.Array | np.ndarray | np.generic | float | int | complex)
+
+
 def align(call: str, grads: Any, params: Any) -> list[Any]:
     """Return the gradient of each leaf of `params`, in order; missing ones as None.
 
@@ -98,7 +103,7 @@ def _leaf_problem(grad: Any, param: Any) -> str | None:
             return problem
     elif not jax.tree_util.all_leaves([grad]):
         return f"the gradient is a {type(grad).__name__}, the parameter an array"
-    elif not isinstance(grad, jax.Array | np.ndarray | np.generic | float | int | complex):
+    elif not is_number_or_array(grad):
         return f"the gradient is a {type(grad).__name__}, no array"
     else:
         shape = jnp.shape(grad)

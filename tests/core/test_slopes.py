@@ -70,7 +70,7 @@ def test_a_state_that_is_not_zero_gives_a_root_a_slope():
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "complex64"])
 @pytest.mark.parametrize("grad", [[0.0, 0.0], [0.3, 0.4], [3.0, 4.0], [0.6, 0.8]])
 def test_clipping_has_slopes_everywhere(dtype, grad):
-    block = torchwise.clip_by_norm(1.0)
+    block = torchwise.clip_each_by_norm(1.0)
 
     def clipped(grad):
         return jnp.sum(jnp.real(block.update(grad, block.init(grad), grad)[0]))

@@ -107,7 +107,8 @@ def test_what_would_keep_other_cores_waiting_is_not_cut():
 def test_no_strips_where_a_number_depends_on_others():
     params = [jnp.ones(LARGE), jnp.ones(LARGE)]
     assert (
-        loops(torchwise.chain(torchwise.clip_by_norm(1.0), torchwise.sgd(lr=0.1)), params)[0] == 0
+        loops(torchwise.chain(torchwise.clip_each_by_norm(1.0), torchwise.sgd(lr=0.1)), params)[0]
+        == 0
     )
 
 

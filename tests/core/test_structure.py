@@ -6,8 +6,10 @@ import optax
 import pytest
 
 import shapes
+import torchwise
 from cases import FULL
 from rounds import FIRST, each
+from torchwise import averages
 
 RESNET = [jax.ShapeDtypeStruct(shape, jnp.float32) for shape in shapes.resnet50()]
 ITS_SHAPES = [*dict.fromkeys(RESNET)]  # each once: a third of the time to compile
@@ -91,3 +93,22 @@ def test_no_buffer_is_shared_before_donation(transform):
     assert len(set(pointers)) == len(pointers)
     new, _ = donated(stepping(transform))(params, state, [jnp.ones(3), jnp.ones(3), jnp.ones(())])
     assert jnp.all(new[0] != 1)
+
+
+CLIPPED = [torchwise.sgd(lr=0.1, momentum=0.9, nesterov=True, weight_decay=1e-4), torchwise.adam()]
+
+
+@pytest.mark.parametrize("rule", CLIPPED, ids=["sgd", "adam"])
+@pytest.mark.parametrize("front", [(), (torchwise.scale(0.5),)], ids=["", "scaled"])
+def test_a_norm_of_all_gradients_needs_no_tree(front, rule):
+    transform = torchwise.chain(*front, torchwise.clip_grad_norm(1.0), rule)
+    check_temporaries(transform, stepping(transform))
+
+
+@pytest.mark.parametrize("average", [averages.swa(), averages.ema(0.99)], ids=["swa", "ema"])
+def test_an_average_needs_no_tree(average):
+    state = jax.eval_shape(average.init, ITS_SHAPES)
+    update = jax.jit(average.update, donate_argnums=0)
+    memory = update.lower(state, ITS_SHAPES).compile().memory_analysis()
+    assert memory.temp_size_in_bytes < 0.01 * size(ITS_SHAPES)
+    assert memory.alias_size_in_bytes > 0.995 * size(state)

@@ -137,6 +137,6 @@ def test_clipping_takes_half_and_complex_types(dtype, element):
 
 
 def clip(bound, grad):
-    transform = torchwise.clip_by_norm(bound)
+    transform = torchwise.clip_each_by_norm(bound)
     updates, _ = jax.jit(transform.update)(grad, transform.init(grad), grad)
     return np.asarray(updates)

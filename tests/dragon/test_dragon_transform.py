@@ -123,7 +123,7 @@ def test_it_composes_with_optax():
 def test_it_is_the_chain_of_its_public_blocks():
     blocks = torchwise.chain(
         torchwise.scale(0.5),
-        torchwise.clip_by_norm(1.0),
+        torchwise.clip_each_by_norm(1.0),
         torchwise.add_decayed_weights(0.01),
         dragon.trace_with_lr(0.1, 0.9),
     )

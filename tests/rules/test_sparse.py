@@ -262,7 +262,7 @@ def test_a_scan_over_batches():
 
 
 def test_dense_and_sparse_gradients_in_one_tree_with_a_block_in_front():
-    transform = torchwise.chain(torchwise.clip_by_norm(1.0), torchwise.adagrad(0.1))
+    transform = torchwise.chain(torchwise.clip_each_by_norm(1.0), torchwise.adagrad(0.1))
     params = {"table": jnp.ones((5, 3)), "bias": jnp.ones(3)}
     table = Entries(np.array([[1], [1]]), np.full((2, 3), 4.0, np.float32), (5, 3)).ours
     grads = {"table": table, "bias": jnp.ones(3)}

@@ -9,6 +9,7 @@ import re
 import jax
 import numpy as np
 import pytest
+import test_sparse as sparse
 import torch
 from test_against_torch import DATA_SHAPES, StatefulRun, assert_equal, correct_roots, walk
 from test_validation import outcome
@@ -21,7 +22,7 @@ from test_with_sums import (
 )
 from torch.testing._internal.common_optimizers import OptimizerErrorEnum, optim_db
 
-from cases import OPTIMIZERS, WITH_SUMS
+from cases import OPTIMIZERS, SPARSE_ADAM, WITH_SUMS
 from functional_run import draw
 from lbfgs_runs import BOUND, PROBLEMS, STEPS, Ours, Torch, apart, counts
 from rounds import both_types
@@ -31,7 +32,8 @@ from torchwise import optim
 ROWS = {row.stateful: row for row in (OPTIMIZERS | WITH_SUMS).values()}
 INFOS = {info.name: info for info in optim_db}
 STEP = OptimizerErrorEnum.STEP_ERROR
-MISSING = {"SparseAdam"}  # torch's optimizers that are not here
+MISSING: set[str] = set()  # torch's optimizers that are not here
+SPARSE_ONLY = {"SparseAdam"}
 DAILY = ("SGD", "Adam")
 
 # What torch only warns of, or refuses later: the error here instead. See docs/differences.md.
@@ -64,7 +66,7 @@ def both_kwargs(inputs):
 def test_the_list_of_missing_optimizers_has_no_stale_entry():
     assert MISSING <= INFOS.keys()
     assert not any(hasattr(optim, name) for name in MISSING)
-    assert INFOS.keys() - MISSING == {*ROWS, "LBFGS"}
+    assert INFOS.keys() - MISSING == {*ROWS, *SPARSE_ONLY, "LBFGS"}
 
 
 @pytest.fixture(params=both_types())
@@ -129,6 +131,19 @@ def test_inputs_of_lbfgs_take_torchs_path(precision):
             theirs.step()
             assert counts(ours.state) == counts(theirs.state)
             assert apart(ours.path, theirs.path) <= BOUND[precision]
+
+
+@pytest.mark.slow
+def test_inputs_of_sparse_adam_are_equal_to_the_bit(precision):
+    for inputs in INFOS["SparseAdam"].optim_inputs_func(device="cpu"):
+        given, torchs = both_kwargs(inputs)
+        rng = np.random.default_rng(0)
+        params = draw(rng, sparse.SHAPES, precision)
+        ours = StatefulRun(Case(SPARSE_ADAM, given), params)
+        theirs = TorchRun(torch.optim.SparseAdam, params, **torchs)
+        with sparse.exact_torch():
+            sparse.walk(ours, theirs, sparse.ADAM, rng, precision, 20)
+        sparse.assert_equal(ours, theirs, sparse.ADAM)
 
 
 class Converted:

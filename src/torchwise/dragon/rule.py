@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 import jax
 
 from torchwise.blocks.add_decayed_weights import AddDecayedWeights
-from torchwise.blocks.clip_by_norm import ClipByNorm
+from torchwise.blocks.clip_each_by_norm import ClipEachByNorm
 from torchwise.blocks.scale import Scale
 from torchwise.dragon.trace_with_lr import CorrectedTraceWithLr, TraceWithLr, TraceWithLrState
 from torchwise.fields import term
@@ -89,7 +89,7 @@ class DragonSGD(Rule):
     def parts(self) -> tuple[Any, ...]:
         blocks: list[Block] = [Scale(self.scale)] if self._scales else []
         if self.has("clip_norm"):
-            blocks.append(ClipByNorm(self.clip_norm))
+            blocks.append(ClipEachByNorm(self.clip_norm))
         if self.has("weight_decay"):
             blocks.append(AddDecayedWeights(self.weight_decay))
         if not self.has("momentum"):

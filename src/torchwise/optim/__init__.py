@@ -1,5 +1,6 @@
 """torch.optim's stateful API: optimizers that hold parameters and call the pure transforms."""
 
+from torchwise.optim import swa_utils
 from torchwise.optim.classes import (
     ASGD,
     SGD,
@@ -46,4 +47,5 @@ __all__ = [
     "SparseAdam",
     "register_optimizer_step_post_hook",
     "register_optimizer_step_pre_hook",
+    "swa_utils",
 ]

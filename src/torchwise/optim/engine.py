@@ -12,11 +12,14 @@ import jax
 import jax.numpy as jnp
 
 from torchwise.apply import step_leaves
+from torchwise.blocks.clip_grad_norm import ClipGradNorm
 from torchwise.leaf import Leaf, Parts
+from torchwise.norms import clip_coefficient, total_norm
 from torchwise.numbers import joined
 from torchwise.optim.jaxprs import cotangent_of_the_loss
 from torchwise.optim.parameter import Parameter
 from torchwise.optim.skeleton import Skeleton
+from torchwise.rule import Empty
 from torchwise.sparse import as_dense
 from torchwise.state_dict.entry import arrays_of
 
@@ -47,25 +50,42 @@ def update(
     states: list[jax.Array],
     grads: list[Any],
     numbers: jax.Array,
-) -> tuple[list[jax.Array], list[jax.Array]]:
-    """Return the new parameters and states.
+) -> tuple[list[jax.Array], list[jax.Array], jax.Array | None]:
+    """Return the new parameters and states, and the norm of the gradients if they are clipped.
 
     Args:
         plan: the sections, in the order of the parameters.
         params: the parameters that have gradients; donated.
         states: the arrays of `Section.names`, parameter by parameter; donated.
         grads: the gradients: arrays, or `sparse.Rows`.
-        numbers: the numbers of all sections, from `split`.
+        numbers: the numbers of all sections, from `split`; behind them, if the gradients are
+            clipped, the largest norm that all of them together may have.
     """
-    leaves = list(_leaves(plan, params, states, grads, numbers))
+    given = iter(joined(numbers))
+    leaves = list(_leaves(plan, params, states, grads, given))
+    limit, norm = next(given, None), None
+    if limit is not None:
+        norm = total_norm(grads, 2.0)
+        coefficient = clip_coefficient(limit, norm)
+        leaves = [_clipped(leaf, coefficient) for leaf in leaves]
     results = step_leaves(leaves)
     new = [array for _, held in results for array in arrays_of(held).values()]
-    return [param for param, _ in results], new
+    return [param for param, _ in results], new, norm
 
 
-def _leaves(plan: Plan, params: Any, states: Any, grads: Any, numbers: Any) -> Iterator[Leaf]:
+def _clipped(leaf: Leaf, coefficient: jax.Array) -> Leaf:
+    """Put the block that clips in front of the parts of a leaf; it has no state."""
+    return leaf._replace(
+        parts=(ClipGradNorm(1.0), *leaf.parts),
+        states=(Empty(), *leaf.states),
+        numbers=(coefficient, *leaf.numbers),
+    )
+
+
+def _leaves(
+    plan: Plan, params: Any, states: Any, grads: Any, number: Iterator[jax.Array]
+) -> Iterator[Leaf]:
     given, held = iter(zip(params, grads)), iter(states)
-    number = iter(joined(numbers))
     for structure, names, size, numbers_each in plan:
         parts, n = (), ()
         for index in range(size):
@@ -139,7 +159,7 @@ def train(
     given: list[jax.Array],
     numbers: jax.Array,
     args: tuple[Any, ...],
-) -> tuple[Any, list[jax.Array], list[jax.Array]]:
+) -> tuple[Any, list[jax.Array], list[jax.Array], jax.Array | None]:
     """Loss, gradients and update as one program: `value_and_grad`, then `update`.
 
     Returns the leaves of what the loss function returns: to make a tree of them may call Python.
@@ -180,3 +200,11 @@ def _add(old: list[jax.Array], new: list[jax.Array]) -> list[jax.Array]:
 def copies(arrays: list[jax.Array]) -> list[jax.Array]:
     """Return copies of arrays, in one program."""
     return [jnp.copy(array) for array in arrays]
+
+
+def donated(arrays: list[jax.Array], shared: list[bool]) -> list[jax.Array]:
+    """Return arrays to donate: copies of those that somebody else may have, or that must stay."""
+    if not any(shared):
+        return arrays
+    kept = iter(copies([array for array, one in zip(arrays, shared) if one]))
+    return [next(kept) if one else array for array, one in zip(arrays, shared)]

@@ -26,10 +26,13 @@ class Job:
     Args:
         state: of the optimizer.
         compiled: the plans that have run before.
+        max_norm: see the attribute.
+        record: takes the norm of the gradients, or None if they are not clipped.
 
     Attributes:
         parameters: the parameters to move.
         plan: what the compiled program depends on.
+        max_norm: how long the gradients may be, all together; None if they are not clipped.
         numbers: its data.
         call: returns the compiled function and its arguments, from the arrays of the parameters
             and of their states.
@@ -38,13 +41,20 @@ class Job:
         results: see `transaction`.
     """
 
-    def __init__(self, state: State, compiled: set[Any]) -> None:
+    def __init__(
+        self,
+        state: State,
+        compiled: set[Any],
+        max_norm: float | None = None,
+        record: Callable[[Any], None] = lambda norm: None,
+    ) -> None:
         self.parameters: list[Parameter] = []
         self.plan: engine.Plan = ()
         self.results: list[Any] = []
         self.call: Callable[..., tuple[Callable[..., Any], Sequence[Any]]]
         self.key: Any = None
         self.inputs: Sequence[Any] = ()
+        self.max_norm, self._record = max_norm, record
         self._state, self._compiled = state, compiled
         self._numbers: list[float] = []
         self._held: list[tuple[ParameterState | None, dict[str, Any]]] = []
@@ -58,7 +68,8 @@ class Job:
 
         It takes less time than to move them here.
         """
-        rows = split(self._numbers)
+        limit = [] if self.max_norm is None else [self.max_norm]
+        rows = split([*self._numbers, *limit])
         guard = getattr(jax.config, _GUARD)
         return rows if guard in (None, "allow") else jax.device_put(rows)
 
@@ -118,21 +129,22 @@ class Job:
         new = new or any(parameter.foreign for parameter in self.parameters)
         new = new or any(held is None or held.foreign for held, _ in self._held)
         shared = [new or not parameter.owned for parameter in self.parameters]
-        params = _donated([one.own_array for one in self.parameters], shared)
+        params = engine.donated([one.own_array for one in self.parameters], shared)
         arrays, shared = [], []
         for names, (held, values) in zip(self._names, self._held):
             arrays += [values[name] for name in names]
             shared += [new or held is None or not held.owned] * len(names)
-        return self.call(params, _donated(arrays, shared))
+        return self.call(params, engine.donated(arrays, shared))
 
     def _key(self) -> Any:
         """What the compiled program depends on."""
         context = engine.generation(), _config.jax_enable_x64
-        return self.plan, self.key, context, *map(id, self.parameters)
+        return self.plan, self.key, self.max_norm is None, context, *map(id, self.parameters)
 
     def commit(self) -> None:
         """Put the results in their places."""
-        *_, params, states = self.results[0]
+        *_, params, states, norm = self.results[0]
+        self._record(norm)
         arrays = iter(states)
         for parameter, data, names, (held, values), step in zip(
             self.parameters, params, self._names, self._held, self._steps
@@ -158,11 +170,3 @@ def _await_on_cpu(arrays: Sequence[Any]) -> None:
     computed = [array for array in arrays if isinstance(array, jax.Array)]
     if computed and next(iter(computed[0].devices())).platform == "cpu":
         jax.block_until_ready(computed)
-
-
-def _donated(arrays: list[jax.Array], shared: list[bool]) -> list[jax.Array]:
-    """Return the arrays, with copies of those that somebody else may have."""
-    if not any(shared):
-        return arrays
-    kept = iter(engine.copies([array for array, one in zip(arrays, shared) if one]))
-    return [next(kept) if one else array for array, one in zip(arrays, shared)]

@@ -9,6 +9,8 @@ from typing import Any, ClassVar
 import jax
 import numpy as np
 
+from torchwise.norms import check_limit
+from torchwise.numbers import number
 from torchwise.optim import engine, functional, state_dicts
 from torchwise.optim.assignment import Assignment
 from torchwise.optim.collection import Collection, collected_tree, is_groups, listed
@@ -53,6 +55,8 @@ class Optimizer(Hooked):
         param_groups: one dict per group, with its list of `Parameter` under "params".
         state: for each `Parameter` a mapping of arrays under torch's keys.
         defaults: the hyperparameters given to the constructor.
+        grad_norm: the norm that all gradients of the last step had before it clipped them, a 0-d
+            array; None if it did not. Only `train_step(..., max_grad_norm=)` clips.
 
     Raises:
         TypeError, ValueError, RuntimeError: as torch does, for what cannot be optimized.
@@ -89,6 +93,7 @@ class Optimizer(Hooked):
     def _build(self, params: Any, defaults: dict[str, Any]) -> None:
         self.defaults = defaults
         self.param_groups: list[dict[str, Any]] = []
+        self.grad_norm: jax.Array | None = None
         self._state = State()
         self._collections: list[Collection] = []
         self._reset_cache()
@@ -261,6 +266,7 @@ class Optimizer(Hooked):
         *args: Any,
         has_aux: bool = False,
         materialize_grads: bool = False,
+        max_grad_norm: float | jax.Array | None = None,
         **kwargs: Any,
     ) -> Any:
         """Loss, gradients and update in one call; `.grad` is neither used nor set.
@@ -274,6 +280,9 @@ class Optimizer(Hooked):
             *args: as for `backward`.
             has_aux: whether `loss_fn` returns `(loss, aux)`.
             materialize_grads: as for `backward`.
+            max_grad_norm: clip the gradients, as `torchwise.clip_grad_norm` does with this
+                `max_norm`, in the same program; `grad_norm` is their norm before. With `math.inf`
+                they are measured only.
             **kwargs: as for `backward`.
 
         Returns:
@@ -281,14 +290,18 @@ class Optimizer(Hooked):
 
         Raises:
             RuntimeError, TypeError: as `backward`.
+            ValueError: for a `max_grad_norm` that is negative or NaN.
         """
+        limit = None if max_grad_norm is None else float(number(max_grad_norm))
+        if limit is not None:
+            check_limit("train_step(): max_grad_norm", limit)
         with settled():
             one = self._evaluation(loss_fn, args, kwargs, has_aux, materialize_grads)
             if one.facts.alone or results_are_checked():
                 out, grads = one.gradients()
-                self._update(grads)
+                self._update(grads, limit)
                 return out
-            job = self._job(set(one.parameters))
+            job = self._job(set(one.parameters), limit)
             position = {parameter: index for index, parameter in enumerate(job.parameters)}
             skeleton = one.skeleton.permuted([position[each] for each in one.parameters])
             loss = (one.loss, has_aux, skeleton)
@@ -425,9 +438,9 @@ class Optimizer(Hooked):
         self._compiled: set[Any] = set()
         self._evaluations = Evaluations(f"{type(self).__module__}.{type(self).__name__}")
 
-    def _job(self, active: Any) -> Job:
+    def _job(self, active: Any, max_norm: float | None = None) -> Job:
         """Gather the parameters that move, group by group."""
-        job = Job(self._state, self._compiled)
+        job = Job(self._state, self._compiled, max_norm, self._record_norm)
         for group in self.param_groups:
             parameters = [parameter for parameter in group["params"] if parameter in active]
             if parameters:
@@ -447,6 +460,9 @@ class Optimizer(Hooked):
         tree = self._tree()
         return self._evaluations.of(tree, active, loss_fn, args, kwargs, has_aux, materialize_grads)
 
+    def _record_norm(self, norm: jax.Array | None) -> None:
+        self.grad_norm = norm
+
     def _gradients(
         self,
         loss_fn: Callable[..., Any],
@@ -460,10 +476,12 @@ class Optimizer(Hooked):
             one = self._evaluation(loss_fn, args, kwargs, has_aux, materialize_grads)
             return one.gradients()
 
-    def _update(self, gradients: Mapping[Parameter, jax.Array]) -> None:
+    def _update(
+        self, gradients: Mapping[Parameter, jax.Array], max_norm: float | None = None
+    ) -> None:
         """Update the parameters that have gradients, in one compiled program."""
         with settled():
-            job = self._job(gradients)
+            job = self._job(gradients, max_norm)
             grads = [as_rows(gradients[parameter]) for parameter in job.parameters]
             leaves = jax.tree.leaves(grads)
             kinds = [one.sharding if one.committed else None for one in leaves]

@@ -108,8 +108,8 @@ def to_state_dict(
 ) -> dict[str, Any]:
     """Return the dict that a torch optimizer in this state would return; torch can load it.
 
-    A block in front of the optimizer that torch does not have, as `clip_by_norm`, is left out; in
-    torch it is a matter of the training loop. So is what stands in front of it in `optax.chain`,
+    A block in front of the optimizer that torch does not have, as `clip_each_by_norm`, is left out;
+    in torch it is a matter of the training loop. So is what stands in front in `optax.chain`,
     provided that it has no memory of gradients. What else torch has no place for is refused.
 
     A parameter without a gradient has no entry where torch would have none. If the chain does not

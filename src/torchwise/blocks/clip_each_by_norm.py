@@ -11,7 +11,7 @@ from torchwise.rule import Block
 from torchwise.transformation import Chain, chain
 
 
-class ClipByNorm(Block):
+class ClipEachByNorm(Block):
     """grad * (max_norm / norm(grad)) if norm(grad) > max_norm > 0, else grad."""
 
     max_norm: Scalar
@@ -31,7 +31,7 @@ class ClipByNorm(Block):
         return mul(grad, jnp.where(clips, bound / jnp.where(clips, norm, 1), 1))
 
 
-def clip_by_norm(max_norm: Scalar) -> Chain:
+def clip_each_by_norm(max_norm: Scalar) -> Chain:
     """Shorten every array whose L2 norm is greater than `max_norm` to that norm.
 
     Each array has its own norm; there is no epsilon. A norm that is NaN changes nothing, an
@@ -44,11 +44,11 @@ def clip_by_norm(max_norm: Scalar) -> Chain:
 
     Examples:
         >>> import jax.numpy as jnp, torchwise
-        >>> block, param = torchwise.clip_by_norm(1.0), jnp.zeros(2)
+        >>> block, param = torchwise.clip_each_by_norm(1.0), jnp.zeros(2)
         >>> block.update(jnp.array([0.0, 8.0]), block.init(param), param)[0]
         Array([0., 1.], dtype=float32)
     """
-    return chain(ClipByNorm(max_norm))
+    return chain(ClipEachByNorm(max_norm))
 
 
 def _norm(x: jax.Array) -> jax.Array:
