@@ -99,10 +99,18 @@ CLIPPED = [torchwise.sgd(lr=0.1, momentum=0.9, nesterov=True, weight_decay=1e-4)
 
 
 @pytest.mark.parametrize("rule", CLIPPED, ids=["sgd", "adam"])
-@pytest.mark.parametrize("front", [(), (torchwise.scale(0.5),)], ids=["", "scaled"])
-def test_a_norm_of_all_gradients_needs_no_tree(front, rule):
-    transform = torchwise.chain(*front, torchwise.clip_grad_norm(1.0), rule)
+def test_a_norm_of_all_gradients_needs_no_tree(rule):
+    transform = torchwise.chain(torchwise.clip_grad_norm(1.0), rule)
     check_temporaries(transform, stepping(transform))
+
+
+def test_a_norm_behind_other_blocks_needs_one_tree():
+    """On CPU, XLA hands sums to a library whose kernels take no selections, as `pinned` makes them.
+
+    So what is summed up is an array in memory.
+    """
+    transform = torchwise.chain(torchwise.scale(0.5), torchwise.clip_grad_norm(1.0), CLIPPED[0])
+    check_temporaries(transform, stepping(transform), temporaries=1.0)
 
 
 @pytest.mark.parametrize("average", [averages.swa(), averages.ema(0.99)], ids=["swa", "ema"])
