@@ -167,6 +167,6 @@ def results_are_checked() -> bool:
 
 def _await_on_cpu(arrays: Sequence[Any]) -> None:
     """Raise what the computation of arrays raises, now; elsewhere it was raised at once."""
-    computed = [array for array in arrays if isinstance(array, jax.Array)]
-    if computed and next(iter(computed[0].devices())).platform == "cpu":
-        jax.block_until_ready(computed)
+    first = next((array for array in arrays if isinstance(array, jax.Array)), None)
+    if first is not None and next(iter(first.devices())).platform == "cpu":
+        jax.block_until_ready(arrays)

@@ -90,7 +90,10 @@ def from_dict(
 
 def refuse_malformed(state_dict: Any) -> None:
     """Raise a ValueError for what is no state dict of an optimizer at all."""
-    problem = _malformed(state_dict)
+    _refuse(_malformed(state_dict))
+
+
+def _refuse(problem: str | None) -> None:
     if problem:
         raise ValueError(
             "load_state_dict() takes what state_dict() of an optimizer returned, here or in torch, "
@@ -114,22 +117,24 @@ def _malformed(state_dict: Any) -> str | None:
             return f"the state of {identity!r} is a {type(entry).__name__}, no dict"
     if not isinstance(groups, list | tuple):
         return f"'param_groups' is a {type(groups).__name__}, no list"
-    return next(filter(None, map(_malformed_group, range(len(groups)), groups)), None)
+    return None
 
 
 def _malformed_group(index: int, group: Any) -> str | None:
     if not isinstance(group, Mapping):
         return f"group {index} is a {type(group).__name__}, no dict"
-    ids, names = group.get("params"), group.get("param_names")
+    ids = group.get("params")
     if not isinstance(ids, list | tuple):
         return f"group {index} has no list of ids under 'params', but {_keys(group)}"
     if not all(isinstance(identity, int | str) for identity in ids):
         return f"group {index} has something else than ids under 'params'"
-    if "param_names" in group and not (
-        isinstance(names, list | tuple)
-        and len(names) == len(ids)
-        and all(isinstance(name, str) for name in names)
-    ):
+    return None
+
+
+def _malformed_names(index: int, group: Group) -> str | None:
+    names = group.get("param_names", [])
+    listed = isinstance(names, list | tuple) and all(isinstance(name, str) for name in names)
+    if "param_names" in group and not (listed and len(names) == len(group["params"])):
         return f"group {index} has no name for each parameter under 'param_names'"
     return None
 
@@ -161,12 +166,14 @@ def match(
     saved_groups = state_dict["param_groups"]
     if len(saved_groups) != len(param_groups):
         raise ValueError("loaded state dict has a different number of parameter groups")
-    for saved, live in zip(saved_groups, param_groups):
+    for index, (saved, live) in enumerate(zip(saved_groups, param_groups)):
+        _refuse(_malformed_group(index, saved))
         if len(saved["params"]) != len(live["params"]):
             raise ValueError(
                 "loaded state dict contains a parameter group that doesn't match the size of "
                 "optimizer's group"
             )
+        _refuse(_malformed_names(index, saved))
     problems: list[str] = []
     owners: dict[Any, Owner] = {}
     groups = []
