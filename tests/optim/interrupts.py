@@ -6,6 +6,8 @@ import sys
 import jax
 import numpy as np
 
+from torchwise.optim.transaction import lock
+
 
 def interrupted(call, limit, everywhere=False):
     """Call a function; raise KeyboardInterrupt at the line of a number, if it has that many.
@@ -37,7 +39,17 @@ def interrupted(call, limit, everywhere=False):
         raised = True
     finally:
         sys.settrace(before)
+        release()
     return next(lines) - 1, raised
+
+
+def release():
+    """Release the lock: at the end of a `with`, a tracer raises where no signal does."""
+    try:
+        while True:
+            lock.release()
+    except RuntimeError:
+        pass
 
 
 def held(optimizer):

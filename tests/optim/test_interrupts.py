@@ -15,6 +15,7 @@ from interrupts import held, interrupted
 
 from rounds import exhaustive
 from torchwise import optim
+from torchwise.optim.transaction import lock
 
 PARAMS = {"w": np.ones((4, 3), np.float32), "b": np.zeros(3, np.float32)}
 MAKERS = {
@@ -158,6 +159,8 @@ def test_signals_in_a_loop_lose_nothing(monkeypatch):
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, handler)
+        with pytest.raises(RuntimeError, match="un-acquired lock"):
+            lock.release()  # nobody would get it any more
     assert seen >= 10
 
 

@@ -5,10 +5,9 @@ import itertools
 import weakref
 from collections import OrderedDict
 from collections.abc import Callable
-from contextlib import nullcontext
 from typing import Any
 
-from torchwise.optim.parameter import grads_withheld
+from torchwise.optim.parameter import without_grads
 
 Hook = Callable[..., Any]
 Hooks = OrderedDict[int, Hook]
@@ -117,14 +116,16 @@ def hooked(step: Callable[..., Any]) -> Callable[..., Any]:
 
     Around a whole step, `train_step`, there are no gradients to look at.
     """
-    without_grads = grads_withheld if step.__name__ == "train_step" else nullcontext
+    whole = step.__name__ == "train_step"
+
+    def call(hook: Hook, *arguments: Any) -> Any:
+        return without_grads().run(hook, *arguments) if whole else hook(*arguments)
 
     @functools.wraps(step)
     def wrapper(*args: Any, **kwargs: Any) -> Any:
         optimizer = args[0]
         for hook in [*_global_pre_hooks.values(), *optimizer._step_pre_hooks.values()]:
-            with without_grads():
-                result = hook(optimizer, args, kwargs)
+            result = call(hook, optimizer, args, kwargs)
             if result is not None:
                 if not (isinstance(result, tuple) and len(result) == 2):
                     raise RuntimeError(
@@ -134,8 +135,7 @@ def hooked(step: Callable[..., Any]) -> Callable[..., Any]:
                 args, kwargs = result
         out = step(*args, **kwargs)
         for hook in [*optimizer._step_post_hooks.values(), *_global_post_hooks.values()]:
-            with without_grads():
-                hook(optimizer, args, kwargs)
+            call(hook, optimizer, args, kwargs)
         return out
 
     return wrapper

@@ -12,7 +12,7 @@ from torchwise.optim.hooks import hooked
 from torchwise.optim.optimizer import Optimizer
 from torchwise.optim.parameter import Parameter
 from torchwise.optim.state import ParameterState, State
-from torchwise.optim.transaction import execute, settled
+from torchwise.optim.transaction import execute, lock, settle
 from torchwise.quasi_newton.iteration import host_loop, loss_dtype, minimize
 from torchwise.quasi_newton.options import Options
 from torchwise.quasi_newton.vector import flat
@@ -137,7 +137,8 @@ class LBFGS(Optimizer):
             )
         options = self._options(self.param_groups[0])
         parameters = self._parameters()
-        with settled():
+        with lock:
+            settle()
             start = [parameter.data for parameter in parameters]
             entry = self._state[parameters[0]]
             state = lbfgs_state.packed(entry.own_values, start, options.history_size)

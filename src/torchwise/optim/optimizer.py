@@ -23,7 +23,7 @@ from torchwise.optim.parameter import Parameter, is_tensor
 from torchwise.optim.prepared import Prepared
 from torchwise.optim.refusals import refuse_nothing
 from torchwise.optim.state import ParameterState, State
-from torchwise.optim.transaction import append_together, execute, settle, settled
+from torchwise.optim.transaction import append_together, execute, lock, settle
 from torchwise.rule import Rule
 from torchwise.sparse import as_rows
 from torchwise.state_dict.entry import initial_entry
@@ -166,14 +166,16 @@ class Optimizer(Hooked):
             ValueError: if what is assigned has another structure, shapes or types, by name; nothing
                 has changed then.
         """
-        with settled():
+        with lock:
+            settle()
             return jax.tree.map(
                 lambda leaf: leaf.data if isinstance(leaf, Parameter) else leaf, self._tree()
             )
 
     @params.setter
     def params(self, values: Any) -> None:
-        with settled():
+        with lock:
+            settle()
             execute(Assignment(self._tree(), values))
 
     @property
@@ -295,7 +297,8 @@ class Optimizer(Hooked):
         limit = None if max_grad_norm is None else float(number(max_grad_norm))
         if limit is not None:
             check_limit("train_step(): max_grad_norm", limit)
-        with settled():
+        with lock:
+            settle()
             one = self._evaluation(loss_fn, args, kwargs, has_aux, materialize_grads)
             if one.facts.alone or results_are_checked():
                 out, grads = one.gradients()
@@ -325,7 +328,8 @@ class Optimizer(Hooked):
             per_parameter_steps: as for `torchwise.chain`; it is so in any case where the counts of
                 the parameters differ.
         """
-        with settled():
+        with lock:
+            settle()
             tree, owners = self._tree(), self._owners()
             functional.refuse_strangers("to_functional", tree, owners)
             return functional.export(tree, owners, self._state, per_parameter_steps)
@@ -340,7 +344,8 @@ class Optimizer(Hooked):
         Raises:
             ValueError: if the structure is another one; nothing has changed then.
         """
-        with settled():
+        with lock:
+            settle()
             tree, owners = self._tree(), self._owners()
             functional.refuse_strangers("from_functional", tree, owners)
             execute(functional.Return(tree, owners, self._state, params, state))
@@ -354,7 +359,8 @@ class Optimizer(Hooked):
         """
         for hook in self._state_dict_pre_hooks.values():
             hook(self)
-        with settled():
+        with lock:
+            settle()
             state_dict = state_dicts.to_dict(self.param_groups, self._state)
         for hook in self._state_dict_post_hooks.values():
             result = hook(self, state_dict)
@@ -381,7 +387,8 @@ class Optimizer(Hooked):
             if result is not None:
                 state_dict = result
         state_dicts.refuse_malformed(state_dict)
-        with settled():
+        with lock:
+            settle()
             groups, state = self._loaded(state_dict)
             vars(self).update(param_groups=groups, _state=state)  # at once: an interrupt may come
         for hook in self._load_state_dict_post_hooks.values():
@@ -397,7 +404,8 @@ class Optimizer(Hooked):
         return "\n".join([*lines, ")"])
 
     def __getstate__(self) -> dict[str, Any]:  # like torch, without hooks
-        with settled():
+        with lock:
+            settle()
             left_out = ("_prepared", "_compiled", "_evaluations")
             kept = vars(self).items()
             return {k: v for k, v in kept if not k.endswith("_hooks") and k not in left_out}
@@ -472,7 +480,8 @@ class Optimizer(Hooked):
         materialize_grads: bool = False,
     ) -> tuple[Any, dict[Parameter, jax.Array]]:
         """Return what the loss function returns, and the gradients of what it depends on."""
-        with settled():
+        with lock:
+            settle()
             one = self._evaluation(loss_fn, args, kwargs, has_aux, materialize_grads)
             return one.gradients()
 
@@ -480,7 +489,8 @@ class Optimizer(Hooked):
         self, gradients: Mapping[Parameter, jax.Array], max_norm: float | None = None
     ) -> None:
         """Update the parameters that have gradients, in one compiled program."""
-        with settled():
+        with lock:
+            settle()
             job = self._job(gradients, max_norm)
             grads = [as_rows(gradients[parameter]) for parameter in job.parameters]
             leaves = jax.tree.leaves(grads)

@@ -1,8 +1,6 @@
 """A mutable holder of one array and its gradient."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from contextvars import ContextVar
+from contextvars import Context, ContextVar, copy_context
 from typing import Any
 
 import jax
@@ -11,7 +9,7 @@ import numpy as np
 from jax import lax
 from jax.core import Tracer
 
-from torchwise.optim.transaction import refuse_traced, settled
+from torchwise.optim.transaction import lock, refuse_traced, settle
 from torchwise.sparse import is_sparse, layout_problem, zeros
 from torchwise.trees import is_optimizable
 
@@ -61,7 +59,8 @@ class Parameter:
     @property
     def data(self) -> jax.Array:
         """The current value."""
-        with settled():
+        with lock:
+            settle()
             self._owned = False
             return self._data
 
@@ -73,7 +72,8 @@ class Parameter:
                 f"{self.label} is {self.dtype}{list(self.shape)}, but the new data is "
                 f"{value.dtype}{list(value.shape)}"
             )
-        with settled():
+        with lock:
+            settle()
             self.adopt(value)
 
     @property
@@ -167,14 +167,11 @@ class Parameter:
 _withheld: ContextVar[bool] = ContextVar("_withheld", default=False)
 
 
-@contextmanager
-def grads_withheld() -> Iterator[None]:
-    """Refuse any look at `.grad`: hooks of a whole step would see and change nothing."""
-    token = _withheld.set(True)
-    try:
-        yield
-    finally:
-        _withheld.reset(token)
+def without_grads() -> Context:
+    """Return a context in which any look at `.grad` is refused: it would see nothing."""
+    context = copy_context()
+    context.run(_withheld.set, True)
+    return context
 
 
 def _refuse_withheld() -> None:

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, MutableMapping
 from typing import Any
 
 from torchwise.optim.parameter import Parameter
-from torchwise.optim.transaction import refuse_traced, settle, settled
+from torchwise.optim.transaction import lock, refuse_traced, settle
 
 
 class ParameterState(MutableMapping[str, Any]):
@@ -25,18 +25,21 @@ class ParameterState(MutableMapping[str, Any]):
         self._owned, self._foreign = False, True
 
     def __getitem__(self, key: str) -> Any:
-        with settled():
+        with lock:
+            settle()
             self._owned = False
             return self._values[key]
 
     def __setitem__(self, key: str, value: Any) -> None:
         refuse_traced(value)
-        with settled():
+        with lock:
+            settle()
             self._owned, self._foreign = False, True
             self._values[key] = value
 
     def __delitem__(self, key: str) -> None:
-        with settled():
+        with lock:
+            settle()
             self._foreign = True
             del self._values[key]
 

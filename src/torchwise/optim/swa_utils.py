@@ -12,7 +12,7 @@ from torchwise.averages import EMA, SWA, WeightedSum, check_decay
 from torchwise.numbers import Scalar, number
 from torchwise.optim.averaging import Averaging, Function, held
 from torchwise.optim.parameter import Parameter
-from torchwise.optim.transaction import execute, settled
+from torchwise.optim.transaction import execute, lock, settle
 from torchwise.rounding import lerp, pinned
 from torchwise.state_dict.arrays import any_array
 from torchwise.state_dict.layout import Layout
@@ -149,7 +149,8 @@ class AveragedModel:
     @property
     def module(self) -> Any:
         """The average, which keeps its values when the model is averaged on."""
-        with settled():
+        with lock:
+            settle()
             return self._tree(lambda leaf: leaf.data if isinstance(leaf, Parameter) else leaf)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
@@ -162,7 +163,8 @@ class AveragedModel:
         Raises:
             ValueError: naming every leaf that does not fit; nothing has changed then.
         """
-        with settled():
+        with lock:
+            settle()
             count = self.n_averaged
             first = count > 0 and not self._compiled  # compiled now, which may be interrupted
 
@@ -214,7 +216,8 @@ class AveragedModel:
             raise ValueError("load_state_dict(): the state dict does not fit: no 'n_averaged'")
         count = int(any_array(state_dict["n_averaged"]))
         arrays = iter(jax.tree.leaves(loaded))
-        with settled():
+        with lock:
+            settle()
             leaves = [
                 held(next(arrays), self._device) if hasattr(leaf, "dtype") else leaf
                 for leaf in self._leaves

@@ -8,8 +8,7 @@ next, the step itself or any reader after an exception, puts them in their place
 
 import threading
 from collections import deque
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 import jax
@@ -35,7 +34,7 @@ class Work(Protocol):
         """Put the results in their places; harmless if it was done before, in full or in part."""
 
 
-_lock = threading.RLock()
+lock = threading.RLock()
 _unfinished: list[Work] = []
 
 
@@ -45,7 +44,7 @@ def execute(work: Work) -> None:
     Raises:
         RuntimeError: under a transformation of JAX, where results are no values.
     """
-    with _lock:
+    with lock:
         _finish(drop=True)
         _unfinished.append(work)
         try:
@@ -84,18 +83,14 @@ def append_together(lists: Sequence[list[Any]], values: Sequence[Any]) -> None:
     deque(map(list.append, lists, values), maxlen=0)  # in C alone
 
 
-@contextmanager
-def settled() -> Iterator[None]:
-    """Keep other threads from stepping, with every step that has happened in its place."""
-    with _lock:
-        _finish(drop=False)
-        yield
-
-
 def settle() -> None:
-    """Put every step that has happened in its place."""
+    """Put every step that has happened in its place.
+
+    Whoever is to keep other threads from stepping meanwhile holds `lock` first: `with lock` is C
+    code, where a context manager of Python might be interrupted and keep it for ever.
+    """
     if _unfinished:
-        with _lock:
+        with lock:
             _finish(drop=False)
 
 
