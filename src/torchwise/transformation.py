@@ -10,7 +10,15 @@ import jax.numpy as jnp
 import optax
 
 from torchwise import trees
-from torchwise.apply import Leaf, Parts, counts, numbers_at, step_leaves, update_leaves
+from torchwise.apply import (
+    Leaf,
+    Parts,
+    at_first,
+    counts,
+    numbers_at,
+    step_leaves,
+    update_leaves,
+)
 from torchwise.placement import placed_like
 from torchwise.rounding import full_like
 from torchwise.rule import Block, Rule, Transform
@@ -195,7 +203,7 @@ def as_function(rule: Callable[P, Rule], name: str) -> Callable[P, Chain]:
 
     def function(*args: P.args, **kwargs: P.kwargs) -> Chain:
         made = rule(*args, **kwargs)
-        made.check()
+        at_first(made).check()
         return Chain((made,))
 
     function.__name__ = function.__qualname__ = name
