@@ -25,7 +25,7 @@ LAYERS = [
         "apply",
         "transformation",
     ),
-    *("param_groups", "blocks", "rules", "checkpoint", "state_dict", "optax_states"),
+    *("schedules", "param_groups", "blocks", "rules", "checkpoint", "state_dict", "optax_states"),
     *("quasi_newton", "optim", "dragon", "demo"),
 ]
 # They stand beside the layers: `layouts` describes models, the others are used by nobody.

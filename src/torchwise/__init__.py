@@ -1,6 +1,6 @@
 """torch.optim's exact semantics as pure JAX gradient transforms."""
 
-from torchwise import checkpoint, dragon, layouts, optim
+from torchwise import checkpoint, dragon, layouts, optim, schedules
 from torchwise.blocks.add_decayed_weights import add_decayed_weights
 from torchwise.blocks.clip_by_norm import clip_by_norm
 from torchwise.blocks.maximize import maximize
@@ -64,6 +64,7 @@ __all__ = [
     "scale",
     "scale_by_adagrad",
     "scale_by_learning_rate",
+    "schedules",
     "sgd",
     "to_optax_state",
     "to_state_dict",

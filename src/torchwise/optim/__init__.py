@@ -1,5 +1,6 @@
 """torch.optim's stateful API: optimizers that hold parameters and call the pure transforms."""
 
+from torchwise.optim import lr_scheduler
 from torchwise.optim.classes import (
     ASGD,
     SGD,
@@ -42,6 +43,7 @@ __all__ = [
     "RMSprop",
     "RemovableHandle",
     "Rprop",
+    "lr_scheduler",
     "register_optimizer_step_post_hook",
     "register_optimizer_step_pre_hook",
 ]

@@ -118,7 +118,8 @@ class Optimizer(Hooked):
         for key, value in group.items():
             if callable(value):
                 raise TypeError(
-                    f"{key} is a function, but a stateful optimizer takes a number: change "
+                    f"{key} is a function, but a stateful optimizer takes a number: let a "
+                    "scheduler of torchwise.optim.lr_scheduler write it, change "
                     f"param_groups[i][{key!r}] between steps, or pass the schedule to "
                     "the function of the same name, as torchwise.sgd"
                 )

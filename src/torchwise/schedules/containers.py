@@ -1,5 +1,6 @@
 """Schedules made of schedules."""
 
+import itertools
 from collections.abc import Sequence
 from typing import Any
 
@@ -85,13 +86,13 @@ def sequential(schedules: Sequence[Schedule], milestones: Sequence[Scalar]) -> S
     members = _members("sequential", schedules)
     message = f"sequential() needs one milestone fewer than its {len(members)} schedules, but got "
     refuse(len(milestones) != len(members) - 1, f"{message}{len(milestones)}")
-    for early, late in zip(milestones, milestones[1:]):
+    for early, late in itertools.pairwise(milestones):
         refuse(early > late, f"sequential() needs milestones that increase, but got {milestones}")
     return Sequential(members, tuple(map(float_, milestones)))
 
 
 def chained(schedules: Sequence[Schedule]) -> Schedule:
-    """The base of the first schedule times the factors of all of them, as torch's `ChainedScheduler`.
+    """The first schedule's base times the factors of all of them, as torch's `ChainedScheduler`.
 
     Each member's own factor is as it is alone, at every count. torch multiplies step by step,
     which is the same but for rounding, with one exception: where a `CosineAnnealingLR` has come

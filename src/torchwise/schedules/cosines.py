@@ -36,7 +36,7 @@ class CosineAnnealing(Formula):
 
     @property
     def multiplies(self) -> bool:
-        return not is_array(self.eta_min) and self.eta_min == 0
+        return not is_array(self.eta_min) and bool(self.eta_min == 0)
 
     def at(self, base: Any, count: Any) -> Any:
         wave = 1 + cos(math.pi * count / self.T_max)

@@ -82,9 +82,7 @@ class Linear(Formula):
 
     def at(self, base: Any, count: Any) -> Any:
         rise = self.end_factor - self.start_factor
-        return base * (
-            self.start_factor + rise * least(self.total_iters, count) / self.total_iters
-        )
+        return base * (self.start_factor + rise * least(self.total_iters, count) / self.total_iters)
 
     def advance(self, value: Any, base: Any, count: Any, first: bool) -> Any:
         if count == 0:

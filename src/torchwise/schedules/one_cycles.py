@@ -64,7 +64,7 @@ def check_shape(pct_start: Any, strategy: str) -> None:
 
 
 class OneCycle(Formula):
-    """Up from `base / div_factor` to `base`, and down below where it began, as torch's `OneCycleLR`.
+    """Up from `base / div_factor` to `base`, and far down, as torch's `OneCycleLR`.
 
     After the last step, which has count `total_steps - 1`, it stays where it is. torch's goes up
     again for one more step, or below zero where it is linear, and then raises.

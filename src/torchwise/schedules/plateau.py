@@ -29,8 +29,12 @@ class Plateau(Fields):
 
     def check(self) -> None:
         """Raise what torch raises for invalid arguments."""
-        refuse(self.factor >= 1.0, "Factor should be < 1.0.")
+        self.check_factor()
         check_modes(self.mode, self.threshold_mode)
+
+    def check_factor(self) -> None:
+        """Raise torch's error for a factor that reduces nothing."""
+        refuse(self.factor >= 1.0, "Factor should be < 1.0.")
 
     def is_better(self, metric: Any, best: Any) -> Any:
         """Return whether a metric is better than the best one by more than the threshold."""
@@ -174,8 +178,6 @@ def reduce_on_plateau(
     """
     numbers = map(float_, (patience, threshold, cooldown, min_lr, eps))
     patience, threshold, cooldown, min_lr, eps = numbers
-    rule = Plateau(
-        mode, float_(factor), patience, threshold, threshold_mode, cooldown, min_lr, eps
-    )
+    rule = Plateau(mode, float_(factor), patience, threshold, threshold_mode, cooldown, min_lr, eps)
     rule.check()
     return ReduceOnPlateau(float_(base), rule)

@@ -1,7 +1,6 @@
 """What a schedule is: torch's formula for a hyperparameter at a count of steps, and a base."""
 
 import abc
-import dataclasses
 import inspect
 from collections.abc import Callable
 from typing import Any, ClassVar, Concatenate, ParamSpec
@@ -9,8 +8,9 @@ from typing import Any, ClassVar, Concatenate, ParamSpec
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 
-from torchwise.fields import Fields
+from torchwise.fields import Fields, fields_of
 from torchwise.numbers import Scalar, is_array
 from torchwise.schedules.arithmetic import plain, traced
 
@@ -81,7 +81,7 @@ class Schedule(Fields):
         arrays = [leaf for leaf in jax.tree.leaves((self, count)) if is_array(leaf)]
         if not arrays:
             return self.at(None, count)
-        if len(arrays) == 1 and not isinstance(count, jax.core.Tracer) and np.size(count) == 1:
+        if len(arrays) == 1 and not isinstance(count, Tracer) and np.size(count) == 1:
             return jnp.asarray(self.at(None, np.asarray(count).item())).reshape(np.shape(count))
         with jax.enable_x64(True):
             wide = jax.tree.map(traced, self)
@@ -112,7 +112,7 @@ class Based(Schedule):
         return self.formula.multiplies
 
     def __repr__(self) -> str:
-        fields = dataclasses.fields(self.formula)
+        fields = fields_of(type(self.formula))
         rest = "".join(f", {one.name}={getattr(self.formula, one.name)!r}" for one in fields)
         return f"{type(self.formula).__name__}({self.base!r}{rest})"
 
@@ -159,9 +159,10 @@ def calls_user(schedule: Any) -> bool:
     """Whether a formula has a function of the user's in it."""
     if not isinstance(schedule, Fields):
         return any(map(calls_user, schedule)) if isinstance(schedule, list | tuple) else False
-    values = (getattr(schedule, one.name) for one in dataclasses.fields(schedule))  # pyright: ignore
+    values = [getattr(schedule, one.name) for one in fields_of(type(schedule))]
     return any(
-        callable(value) and not isinstance(value, Schedule) or calls_user(value) for value in values
+        calls_user(value) or (callable(value) and not isinstance(value, Schedule))
+        for value in values
     )
 
 
