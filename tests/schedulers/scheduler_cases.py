@@ -247,10 +247,12 @@ LEAVES = st.one_of(
     st.tuples(st.just("CyclicLR"), FACTORS, FACTORS, LENGTHS, st.integers(1, 60)),
     st.tuples(st.just("OneCycleLR"), FACTORS, st.integers(100, 200)),
 )
-CHAINS = st.lists(LEAVES, min_size=1, max_size=3).map(lambda many: ("ChainedScheduler", many))
 MEMBERS = st.lists(LEAVES, min_size=1, max_size=4)
 SEQUENCES = st.tuples(MEMBERS, st.lists(st.integers(1, 20), min_size=3, max_size=3)).map(
     lambda drawn: ("SequentialLR", drawn[0], np.cumsum(drawn[1]).tolist()[: len(drawn[0]) - 1])
+)
+CHAINS = st.lists(LEAVES | SEQUENCES, min_size=1, max_size=3).map(
+    lambda many: ("ChainedScheduler", many)
 )
 CONFIGURATIONS = st.one_of(LEAVES, CHAINS, SEQUENCES)
 
