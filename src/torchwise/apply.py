@@ -15,7 +15,6 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 from jax.core import Tracer
 
 from torchwise.fence import fence
@@ -84,13 +83,17 @@ def scheduled(value: Any, count: Any) -> Any:
 
 
 def at_first(part: Transform) -> Any:
-    """Return a part with the first values of its schedules, for checks."""
-    found = schedules(part)
-    if not found:
-        return part
-    first = jnp.zeros((), jnp.int32)
-    values = {name: jax.tree.map(_known, scheduled(value, first)) for name, value in found.items()}
-    return part.replaced(**values)
+    """Return a part with the first values of its schedules, for checks.
+
+    A plain function for the rate is left alone: it may be made for counts that are arrays.
+    """
+    found = {
+        name: value
+        for name, value in schedules(part).items()
+        if name != "lr" or not jax.tree_util.all_leaves([value])
+    }
+    values = {name: jax.tree.map(_known, scheduled(value, 0)) for name, value in found.items()}
+    return part.replaced(**values) if values else part
 
 
 def _varies(value: Any) -> bool:

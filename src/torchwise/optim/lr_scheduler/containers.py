@@ -38,7 +38,7 @@ class _Container(LRScheduler):
                     f"{scheduler.optimizer}, which is different from {type(optimizer).__name__}."
                 )
 
-    def _update_lr(self, epoch: int | None = None) -> None:
+    def go_to(self, epoch: int | None = None) -> None:
         raise NotImplementedError(
             f"a {type(self).__name__} cannot begin at a milestone of a SequentialLR, here as in "
             "torch: give the outer one the members of the inner one"
@@ -120,7 +120,7 @@ class SequentialLR(_Container):
             write(group, "lr", group["initial_lr"])
         self.recursive_undo()
         first = schedulers[bisect_right(milestones, 0)]
-        first._initial_step()
+        first.begin()
         self._last_lr = first.get_last_lr()
 
     def recursive_undo(self, sched: Any = None) -> None:
@@ -138,18 +138,18 @@ class SequentialLR(_Container):
             turn = bisect_right(self._milestones, self.last_epoch)
             scheduler = self._schedulers[turn]
             if turn > 0 and self._milestones[turn - 1] == self.last_epoch:
-                scheduler._update_lr(0)
+                scheduler.go_to(0)
             else:
                 scheduler.step()
         self._last_lr = scheduler.get_last_lr()
 
-    def _schedule(self, group: int, key: str) -> Schedule:
-        members = [scheduler._schedule(group, key) for scheduler in self._schedulers]
+    def schedule_of(self, group: int, key: str) -> Schedule:
+        members = [scheduler.schedule_of(group, key) for scheduler in self._schedulers]
         return sequential(members, self._milestones)
 
-    def _present(self, group: int, key: str) -> float:
+    def present(self, group: int, key: str) -> float:
         turn = bisect_right(self._milestones, self.last_epoch)
-        return self._schedulers[turn]._present(group, key)
+        return self._schedulers[turn].present(group, key)
 
 
 class ChainedScheduler(_Container):
@@ -195,8 +195,8 @@ class ChainedScheduler(_Container):
             scheduler.step()
         self._last_lr = values_of(self.optimizer, "lr")
 
-    def _epoch(self) -> Any:
-        return self._schedulers[0]._epoch()  # the members count in step
+    def present_epoch(self) -> Any:
+        return self._schedulers[0].present_epoch()  # the members count in step
 
-    def _schedule(self, group: int, key: str) -> Schedule:
-        return chained([scheduler._schedule(group, key) for scheduler in self._schedulers])
+    def schedule_of(self, group: int, key: str) -> Schedule:
+        return chained([scheduler.schedule_of(group, key) for scheduler in self._schedulers])

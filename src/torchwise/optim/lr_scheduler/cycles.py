@@ -40,11 +40,11 @@ class _Cycling(LRScheduler):
             group["max_momentum"] = most
             group["base_momentum"] = least
 
-    def _present(self, group: int, key: str) -> float:
+    def present(self, group: int, key: str) -> float:
         if key == "momentum" and self.cycle_momentum:
             found = self.optimizer.param_groups[group]
             return float(operand(momentum_of(found, self.use_beta1)))
-        return super()._present(group, key)
+        return super().present(group, key)
 
 
 class CyclicLR(_Cycling):
@@ -163,7 +163,7 @@ class CyclicLR(_Cycling):
             vars(self._scale_fn_custom).update(kept)
         self._choose_scale_mode()
 
-    def _schedule(self, group: int, key: str) -> Schedule:
+    def schedule_of(self, group: int, key: str) -> Schedule:
         ends = self.base_lrs[group], self.max_lrs[group]
         if key == "momentum":
             ends = self.max_momentums[group], self.base_momentums[group]
@@ -275,7 +275,7 @@ class OneCycleLR(_Cycling):
         ]
         return ends, pairs
 
-    def _schedule(self, group: int, key: str) -> Schedule:
+    def schedule_of(self, group: int, key: str) -> Schedule:
         ends, pairs = self._phases(self.optimizer.param_groups[group], key)
         ends, pairs = tuple(map(float, ends)), tuple(tuple(map(float, pair)) for pair in pairs)
         return Based(pairs[0][0], Phases(ends, pairs, self._anneal_func_type))

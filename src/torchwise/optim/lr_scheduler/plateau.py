@@ -146,7 +146,7 @@ class ReduceLROnPlateau(LRScheduler):
         check_modes(self.mode, self.threshold_mode)
         self.mode_worse = math.inf if self.mode == "min" else -math.inf
 
-    def _schedule(self, group: int, key: str) -> Schedule:
+    def schedule_of(self, group: int, key: str) -> Schedule:
         raise NotImplementedError(
             "ReduceLROnPlateau follows a metric, and no schedule of the count does: make "
             "torchwise.schedules.reduce_on_plateau with the present lr as base"

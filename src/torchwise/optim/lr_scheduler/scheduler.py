@@ -76,9 +76,10 @@ class LRScheduler:
         self.base_lrs: list[Any] = values_of(optimizer, "initial_lr")
         self.last_epoch: Any = last_epoch
         watch(optimizer)
-        self._initial_step()
+        self.begin()
 
-    def _initial_step(self) -> None:
+    def begin(self) -> None:
+        """Take the first step, to epoch `last_epoch + 1`."""
         self._step_count = 0
         self._is_initial = True
         try:
@@ -110,9 +111,10 @@ class LRScheduler:
             warnings.warn(EPOCH_DEPRECATION_WARNING, UserWarning, stacklevel=2)
         self._step_count += 1
         with undone(self, _step_count=self._step_count - 1):
-            self._update_lr(epoch)
+            self.go_to(epoch)
 
-    def _update_lr(self, epoch: int | None = None) -> None:
+    def go_to(self, epoch: int | None = None) -> None:
+        """Go to an epoch, by the closed form if there is one; with None to the next epoch."""
         with undone(self, last_epoch=self.last_epoch):
             self.last_epoch = self.last_epoch + 1 if epoch is None else epoch
             closed_form = None if epoch is None else getattr(self, "_get_closed_form_lr", None)
@@ -164,26 +166,29 @@ class LRScheduler:
                 as after a change by hand.
             NotImplementedError: for a scheduler without a closed form.
         """
-        schedule = self._schedule(group, key)
-        present, expected = self._present(group, key), schedule(self._epoch())
+        schedule = self.schedule_of(group, key)
+        present, expected = self.present(group, key), schedule(self.present_epoch())
         if not math.isclose(present, expected, rel_tol=1e-6, abs_tol=1e-12):
             raise ValueError(
                 f"to_schedule(): {key} of group {group} is {present}, but at epoch "
-                f"{self._epoch()} {type(self).__name__} has {expected}: it was changed by hand, "
+                f"{self.present_epoch()} {type(self).__name__} has {expected}: it was changed by hand, "
                 "loaded, or written by another scheduler. Make the schedule with a function of "
                 "torchwise.schedules"
             )
         return schedule
 
-    def _epoch(self) -> Any:
+    def present_epoch(self) -> Any:
+        """Return the count of `to_schedule` that is now."""
         return self.last_epoch
 
-    def _present(self, group: int, key: str) -> float:
+    def present(self, group: int, key: str) -> float:
+        """Return what a group has now of what `to_schedule` describes."""
         if key != "lr":
             raise ValueError(f"{type(self).__name__} has no schedule of {key!r}, but of 'lr'")
         return float(operand(self.optimizer.param_groups[group]["lr"]))
 
-    def _schedule(self, group: int, key: str) -> Schedule:
+    def schedule_of(self, group: int, key: str) -> Schedule:
+        """Return what `to_schedule` does, without the check."""
         raise NotImplementedError(
             f"{type(self).__name__} has no closed form that to_schedule() could return; any "
             "function of the count is a schedule, too"
@@ -220,7 +225,8 @@ class FormulaScheduler(LRScheduler):
         base = operand(self.base_lrs[index]) if index < len(self.base_lrs) else None
         return self._formula(index).advance(value, base, self.last_epoch, self._is_initial)
 
-    def _schedule(self, group: int, key: str) -> Schedule:
+    def schedule_of(self, group: int, key: str) -> Schedule:
+        """Return what `to_schedule` does, without the check."""
         base = float(operand(self.base_lrs[group]))
         return Based(base, jax.tree.map(float_, self._formula(group)))
 
