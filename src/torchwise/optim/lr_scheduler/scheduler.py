@@ -167,12 +167,13 @@ class LRScheduler:
             NotImplementedError: for a scheduler without a closed form.
         """
         schedule = self.schedule_of(group, key)
-        present, expected = self.present(group, key), schedule(self.present_epoch())
+        epoch = self.present_epoch()
+        present, expected = self.present(group, key), schedule(epoch)
         if not math.isclose(present, expected, rel_tol=1e-6, abs_tol=1e-12):
             raise ValueError(
-                f"to_schedule(): {key} of group {group} is {present}, but at epoch "
-                f"{self.present_epoch()} {type(self).__name__} has {expected}: it was changed by hand, "
-                "loaded, or written by another scheduler. Make the schedule with a function of "
+                f"to_schedule(): {key} of group {group} is {present}, but at epoch {epoch} "
+                f"{type(self).__name__} has {expected}: it was changed by hand, loaded, or "
+                "written by another scheduler. Make the schedule with a function of "
                 "torchwise.schedules"
             )
         return schedule
