@@ -61,6 +61,12 @@ class Double:
         whole = jnp.round(_quotient(pinned(x - rest), y))
         return Double(jnp.where((rest != 0) & ((rest < 0) != (y < 0)), whole - 1, whole))
 
+    def __rmod__(self, other: Any) -> "Double":
+        return Double(_wide(other)) % self
+
+    def __rfloordiv__(self, other: Any) -> "Double":
+        return Double(_wide(other)) // self
+
     def __lt__(self, other: Any) -> Any:
         return self.value < _wide(other)
 

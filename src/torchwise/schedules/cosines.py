@@ -108,12 +108,14 @@ class CosineAnnealingWarmRestarts(Formula):
         """Return how far the count is in its period, and how long that is."""
         # Equal periods need no search, which would take as many rounds as there were restarts.
         start = choose(self.T_mult == 1, lambda: count % self.T_0, lambda: count)
-        if not isinstance(start, Double):
+        if not any(isinstance(one, Double) for one in (start, self.T_0, self.T_mult)):
             period = self.T_0
             while start >= period:
                 start, period = start - period, period * self.T_mult
             return start, period
-        begin = jnp.broadcast_arrays(start.value, jnp.asarray(plain(self.T_0), jnp.float64))
+        begin = jnp.broadcast_arrays(
+            *(jnp.asarray(plain(one), jnp.float64) for one in (start, self.T_0))
+        )
 
         def inside(state: Any) -> jax.Array:
             return jnp.any(state[0] >= state[1])
