@@ -85,10 +85,11 @@ assert np.array_equal(run_jax(composed), theirs)
 # ## Does a schedule follow torch's scheduler?
 #
 # A schedule is a function of the number of gradients seen. torch's `StepLR` writes `group["lr"]`
-# instead. Both halve the rate every 40 steps.
+# instead. Both halve the rate every 40 steps: `torchwise.schedules` has torch's schedulers.
 
 # %%
-scheduled = torchwise.sgd(lr=lambda count: 0.05 * 0.5 ** (count // 40), momentum=0.9)
+halving = torchwise.schedules.step(0.05, step_size=40, gamma=0.5)
+scheduled = torchwise.sgd(lr=halving, momentum=0.9)
 theirs = run_torch(
     lambda params: torch.optim.SGD(params, lr=0.05, momentum=0.9),
     lambda optimizer: torch.optim.lr_scheduler.StepLR(optimizer, step_size=40, gamma=0.5),

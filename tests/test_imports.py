@@ -30,7 +30,7 @@ LAYERS = [
         "gathering",
         "transformation",
     ),
-    *("param_groups", "blocks", "rules", "checkpoint", "state_dict", "optax_states"),
+    *("schedules", "param_groups", "blocks", "rules", "checkpoint", "state_dict", "optax_states"),
     *("quasi_newton", "averages", "optim", "nn", "dragon", "demo"),
 ]
 # They stand beside the layers: `layouts` describes models, the others are used by nobody.

@@ -11,12 +11,17 @@ import page
 import torchwise
 
 ROOT = Path(__file__).parent.parent
+MODULES = [
+    torchwise,
+    torchwise.optim,
+    torchwise.optim.lr_scheduler,
+    torchwise.schedules,
+    torchwise.checkpoint,
+]
 REFERENCE = (ROOT / "docs" / "api.md").read_text()
 
 
-@pytest.mark.parametrize(
-    "module", [torchwise, torchwise.optim, torchwise.checkpoint], ids=lambda one: one.__name__
-)
+@pytest.mark.parametrize("module", MODULES, ids=lambda one: one.__name__)
 def test_every_public_name_is_in_the_reference(module):
     documented = re.findall(r"^::: (\S+)", REFERENCE, re.MULTILINE)
     for name in module.__all__:
@@ -24,9 +29,7 @@ def test_every_public_name_is_in_the_reference(module):
         assert whole in documented or any(one.startswith(f"{whole}.") for one in documented), whole
 
 
-@pytest.mark.parametrize(
-    "module", [torchwise, torchwise.optim, torchwise.checkpoint], ids=lambda one: one.__name__
-)
+@pytest.mark.parametrize("module", MODULES, ids=lambda one: one.__name__)
 def test_every_public_name_has_an_example(module):
     for name in module.__all__:
         public = getattr(module, name)

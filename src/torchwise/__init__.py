@@ -1,6 +1,6 @@
 """torch.optim's exact semantics as pure JAX gradient transforms."""
 
-from torchwise import averages, checkpoint, dragon, layouts, nn, optim
+from torchwise import averages, checkpoint, dragon, layouts, nn, optim, schedules
 from torchwise.blocks.add_decayed_weights import add_decayed_weights
 from torchwise.blocks.clip_each_by_norm import clip_each_by_norm
 from torchwise.blocks.clip_grad_norm import clip_grad_norm
@@ -73,6 +73,7 @@ __all__ = [
     "scale",
     "scale_by_adagrad",
     "scale_by_learning_rate",
+    "schedules",
     "sgd",
     "sparse_adam",
     "to_optax_state",

@@ -29,10 +29,14 @@ def numbers_at(parts: Parts, step: Any) -> tuple[Any, ...]:
     Hyperparameters that are schedules are called with the number of steps before this one.
     """
     with jax.enable_x64(True):
-        wide = jax.tree.map(double, parts)
+        wide = jax.tree.map(_double, parts)
         numbers = tuple(_at(part, step).numbers(step if part.counts else None) for part in wide)
     # A known number stays a Python float: as an argument of a program it would lose half its bits.
     return jax.tree.map(_known, numbers)
+
+
+def _double(value: Any) -> Any:
+    return value if callable(value) else double(value)  # a function in a tuple is a leaf
 
 
 def _known(number: Any) -> Any:
@@ -45,23 +49,50 @@ def counts(parts: Parts) -> bool:
     return any(part.counts or schedules(part) for part in parts)
 
 
-def schedules(part: Transform) -> dict[str, Callable[[Any], Any]]:
+def schedules(part: Transform) -> dict[str, Any]:
     """Return the hyperparameters of a part that are functions of the count, by name.
 
-    Other functions are fields with the metadata `{"static": True}`.
+    A tuple of hyperparameters is one of them if a function is in it. Other functions are fields
+    with the metadata `{"static": True}`.
     """
     return {
         field.name: value
         for field in fields_of(type(part))
-        if callable(value := getattr(part, field.name)) and not field.metadata.get("static")
+        if _varies(value := getattr(part, field.name)) and not field.metadata.get("static")
     }
+
+
+def scheduled(value: Any, count: Any) -> Any:
+    """Return a hyperparameter, or a tuple of them, at a count."""
+    if isinstance(value, list | tuple):
+        return tuple(scheduled(one, count) for one in value)
+    return value(count) if callable(value) else value
+
+
+def at_first(part: Transform) -> Any:
+    """Return a part with the first values of its schedules, for checks.
+
+    A plain function for the rate is left alone: it may be made for counts that are arrays.
+    """
+    found = {
+        name: value
+        for name, value in schedules(part).items()
+        if name != "lr" or not jax.tree_util.all_leaves([value])
+    }
+    values = {name: jax.tree.map(_known, scheduled(value, 0)) for name, value in found.items()}
+    return part.replaced(**values) if values else part
+
+
+def _varies(value: Any) -> bool:
+    return any(map(callable, value)) if isinstance(value, list | tuple) else callable(value)
 
 
 def _at(part: Transform, step: Any) -> Transform:
     found = schedules(part)
-    return (
-        part.replaced(**{name: double(f(step - 1)) for name, f in found.items()}) if found else part
-    )
+    if not found:
+        return part
+    values = {name: scheduled(value, step - 1) for name, value in found.items()}
+    return part.replaced(**jax.tree.map(double, values))
 
 
 def step_leaves(leaves: Sequence[Leaf]) -> list[tuple[jax.Array, tuple[Any, ...]]]:

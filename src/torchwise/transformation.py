@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import optax
 
 from torchwise import trees
-from torchwise.apply import counts, numbers_at, step_leaves, update_leaves
+from torchwise.apply import at_first, counts, numbers_at, step_leaves, update_leaves
 from torchwise.gathering import gathered
 from torchwise.leaf import Leaf, Parts
 from torchwise.placement import placed_like
@@ -239,7 +239,7 @@ def as_function(rule: Callable[P, Rule], name: str) -> Callable[P, Chain]:
 
     def function(*args: P.args, **kwargs: P.kwargs) -> Chain:
         made = rule(*args, **kwargs)
-        made.check()
+        at_first(made).check()
         return Chain((made,))
 
     function.__name__ = function.__qualname__ = name

@@ -1,6 +1,6 @@
 """torch.optim's stateful API: optimizers that hold parameters and call the pure transforms."""
 
-from torchwise.optim import swa_utils
+from torchwise.optim import lr_scheduler, swa_utils
 from torchwise.optim.classes import (
     ASGD,
     SGD,
@@ -45,6 +45,7 @@ __all__ = [
     "RemovableHandle",
     "Rprop",
     "SparseAdam",
+    "lr_scheduler",
     "register_optimizer_step_post_hook",
     "register_optimizer_step_pre_hook",
     "swa_utils",

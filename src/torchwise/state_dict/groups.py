@@ -138,6 +138,8 @@ def plain(value: Any) -> Any:
 
 
 def _at(value: Any, step: int) -> Any:
+    if isinstance(value, list | tuple):
+        return type(value)(_at(one, step) for one in value)
     if not callable(value):
         return plain(value)
     with jax.enable_x64(True):
