@@ -41,7 +41,8 @@ class Case(NamedTuple):
 
 
 def simple(kind, pure, *args, **kwargs):
-    name = f"{kind} {args or ''}{kwargs or ''}"
+    shown = tuple(getattr(arg, "__name__", arg) for arg in args)  # not where a function lies
+    name = f"{kind} {shown or ''}{kwargs or ''}"
     return Case(
         name,
         lambda module, optimizer: getattr(module, kind)(optimizer, *args, **kwargs),
