@@ -13,6 +13,13 @@ from torchwise import optim, schedules
 THEIRS, OURS = torch.optim.lr_scheduler, torchwise.optim.lr_scheduler
 
 
+def kind_of(module, name):
+    """A class of torch's module or of ours; SWALR is in another one on both sides."""
+    if name == "SWALR":
+        module = torch.optim.swa_utils if module is THEIRS else optim.swa_utils
+    return getattr(module, name)
+
+
 class Factor:
     """A callable object, whose attributes torch saves."""
 
@@ -45,7 +52,7 @@ def simple(kind, pure, *args, **kwargs):
     name = f"{kind} {shown or ''}{kwargs or ''}"
     return Case(
         name,
-        lambda module, optimizer: getattr(module, kind)(optimizer, *args, **kwargs),
+        lambda module, optimizer: kind_of(module, kind)(optimizer, *args, **kwargs),
         lambda base: getattr(schedules, pure)(base, *args, **kwargs),
     )
 
@@ -89,6 +96,8 @@ CASES = [
     simple("CosineAnnealingWarmRestarts", "cosine_annealing_warm_restarts", 11),
     simple("LambdaLR", "lambda_", decaying),
     simple("MultiplicativeLR", "multiplicative", lambda epoch: 0.99),
+    simple("SWALR", "swa", 0.023, 47),
+    simple("SWALR", "swa", 0.4, anneal_epochs=260, anneal_strategy="linear"),
     cyclic(20, 13),
     cyclic(20, mode="triangular2", base_momentum=0.7),
     cyclic(9, mode="exp_range", gamma=0.99, cycle_momentum=False),
@@ -166,6 +175,24 @@ CASES = [
         "functions for each group",
         lambda module, optimizer: module.LambdaLR(
             optimizer, [Factor(0.01 * (i + 1)) for i in range(len(optimizer.param_groups))]
+        ),
+    ),
+    Case(
+        "SWALR with a rate for each group",
+        lambda module, optimizer: kind_of(module, "SWALR")(
+            optimizer, [0.02 * (i + 1) for i in range(len(optimizer.param_groups))], 30, "linear"
+        ),
+    ),
+    Case(
+        "SWALR at once",
+        lambda module, optimizer: kind_of(module, "SWALR")(optimizer, 1, anneal_epochs=0),
+    ),
+    Case(
+        "SWALR in SequentialLR",
+        lambda module, optimizer: module.SequentialLR(
+            optimizer,
+            [module.ExponentialLR(optimizer, 0.97), kind_of(module, "SWALR")(optimizer, 0.05)],
+            [25],
         ),
     ),
     Case(
@@ -247,6 +274,7 @@ LEAVES = st.one_of(
     st.tuples(st.just("MultiplicativeLR"), st.just(falling)),
     st.tuples(st.just("CyclicLR"), FACTORS, FACTORS, LENGTHS, st.integers(1, 60)),
     st.tuples(st.just("OneCycleLR"), FACTORS, st.integers(100, 200)),
+    st.tuples(st.just("SWALR"), FACTORS, st.integers(0, 60), st.sampled_from(["cos", "linear"])),
 )
 MEMBERS = st.lists(LEAVES, min_size=1, max_size=4)
 SEQUENCES = st.tuples(MEMBERS, st.lists(st.integers(1, 20), min_size=3, max_size=3)).map(
@@ -266,4 +294,4 @@ def made(module, optimizer, configuration):
     if kind == "SequentialLR":
         members = [made(module, optimizer, one) for one in arguments[0]]
         return module.SequentialLR(optimizer, members, list(arguments[1]))
-    return getattr(module, kind)(optimizer, *arguments)
+    return kind_of(module, kind)(optimizer, *arguments)

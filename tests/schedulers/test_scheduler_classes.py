@@ -16,6 +16,7 @@ from scheduler_cases import (
     THEIRS,
     advance,
     groups_of,
+    kind_of,
     made,
     optimizers,
     plain,
@@ -259,6 +260,16 @@ def rates_asked_for(module, optimizer):
     module.StepLR(optimizer, 1).get_lr()
 
 
+def epoch_given_to_swa(module, optimizer):
+    scheduler = kind_of(module, "SWALR")(optimizer, 0.5)
+    optimizer.step()
+    scheduler.step(4)
+
+
+def rates_asked_of_swa(module, optimizer):
+    kind_of(module, "SWALR")(optimizer, 0.5).get_lr()
+
+
 def in_containers(module, optimizer):
     members = [module.LinearLR(optimizer), module.StepLR(optimizer, 1)]
     module.SequentialLR(optimizer, members, [2]).step()
@@ -277,6 +288,8 @@ def in_containers(module, optimizer):
         epoch_given,
         epoch_given_to_plateau,
         rates_asked_for,
+        epoch_given_to_swa,
+        rates_asked_of_swa,
         in_containers,
     ],
     ids=lambda call: call.__name__,
@@ -337,6 +350,13 @@ REFUSED = {
     "zero phase": lambda m, o: m.OneCycleLR(o, 0.1, 10, pct_start=0.1),
     "too many steps": lambda m, o: advance(m.OneCycleLR(o, 0.1, 10), 11),
     "no step size": lambda m, o: advance(m.StepLR(o, 0)),
+    "no optimizer, swa": lambda m, o: kind_of(m, "SWALR")(3, 0.1),
+    "swa_lr": lambda m, o: kind_of(m, "SWALR")(o, [0.1]),
+    "swa strategy": lambda m, o: kind_of(m, "SWALR")(o, 0.1, -1, "sine"),
+    "anneal_epochs": lambda m, o: kind_of(m, "SWALR")(o, 0.1, anneal_epochs=-1),
+    "anneal_epochs float": lambda m, o: kind_of(m, "SWALR")(o, 0.1, anneal_epochs=5.0),
+    "anneal_epochs array": lambda m, o: kind_of(m, "SWALR")(o, 0.1, anneal_epochs=np.asarray(5)),
+    "resuming swa": lambda m, o: kind_of(m, "SWALR")(o, 0.1, last_epoch=3),
     "no schedulers": lambda m, o: m.SequentialLR(o, [], []),
     "nothing to chain": lambda m, o: m.ChainedScheduler([]),
     "milestones": lambda m, o: m.SequentialLR(o, [m.StepLR(o, 1)], [3]),
@@ -388,6 +408,8 @@ def test_what_raises_changes_nothing():
     assert (plain(scheduler.state_dict()), plain(groups_of(optimizer))) == before
     with pytest.raises(ValueError, match="base_momentum must have the same length"):
         OURS.CyclicLR(optimizer, 0.01, 0.3, base_momentum=[0.1, 0.2])
+    with pytest.raises(ValueError, match="anneal_strategy"):
+        optim.swa_utils.SWALR(optimizer, 0.01, anneal_strategy="sine")
     assert plain(groups_of(optimizer)) == before[1]
 
 
@@ -397,13 +419,14 @@ LATE = {
     "CosineAnnealingWarmRestarts": (5,),
     "CyclicLR": (0.1, 0.2),
     "OneCycleLR": (0.1, 50),
+    "SWALR": (0.1,),
 }
 
 
 @pytest.mark.parametrize("kind", LATE)
 def test_late_groups_are_refused_before_anything_changes(kind):
     _, optimizer = optimizers()
-    scheduler = getattr(OURS, kind)(optimizer, *LATE[kind])
+    scheduler = kind_of(OURS, kind)(optimizer, *LATE[kind])
     optimizer.add_param_group({"params": [jnp.ones(1)]})
     before = plain(scheduler.state_dict()), plain(groups_of(optimizer))
     optimizer.step()
@@ -487,6 +510,7 @@ def test_resuming_with_last_epoch():
         ("CosineAnnealingLR", 9),
         ("LinearLR",),
         ("OneCycleLR", 0.1, 30),
+        ("SWALR", 0.05, 20),
     ):
         theirs, ours = (
             made(module, optimizer, configuration)
@@ -495,8 +519,8 @@ def test_resuming_with_last_epoch():
         advance(theirs, 7)
         advance(ours, 7)
         kind, *arguments = configuration
-        theirs = getattr(THEIRS, kind)(theirs.optimizer, *arguments, last_epoch=6)
-        ours = getattr(OURS, kind)(ours.optimizer, *arguments, last_epoch=6)
+        theirs = kind_of(THEIRS, kind)(theirs.optimizer, *arguments, last_epoch=6)
+        ours = kind_of(OURS, kind)(ours.optimizer, *arguments, last_epoch=6)
         same(theirs, ours)
         advance(theirs, 5)
         advance(ours, 5)

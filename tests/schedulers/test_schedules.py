@@ -32,7 +32,7 @@ def of_torch(case, epochs=EPOCHS):
     return np.asarray(recursion), np.asarray(closed or recursion)
 
 
-CONTAINERS = ("SequentialLR", "ChainedScheduler")
+RECURSION_ALONE = ("SequentialLR", "ChainedScheduler", "SWALR")
 
 
 @pytest.mark.parametrize("case", PURE, ids=IDS)
@@ -41,7 +41,7 @@ def test_closed_forms(case):
     schedule = case.pure(BASE)
     recursion, expected = of_torch(case)
     in_python = np.asarray([schedule(count) for count in range(EPOCHS)])
-    if case.name.startswith(CONTAINERS):  # torch has no closed form of these: an ulp is 1e-16
+    if case.name.startswith(RECURSION_ALONE):  # torch has no closed form of these: an ulp is 1e-16
         np.testing.assert_allclose(in_python, recursion, rtol=3e-14, atol=1e-17)
         expected = in_python
     assert np.array_equal(in_python, expected)
@@ -176,6 +176,7 @@ SAME_KIND = {
         schedules.cosine_annealing_warm_restarts(0.1, 5),
         schedules.cosine_annealing_warm_restarts(0.2, 7, 2, 0.01),
     ),
+    "swa": (schedules.swa(0.1, 0.05), schedules.swa(1, 0.2, 0)),
     "lambda_": (schedules.lambda_(0.1, decaying), schedules.lambda_(1, decaying)),
     "sequential": tuple(
         schedules.sequential(
@@ -248,6 +249,7 @@ def test_a_chain_of_what_does_not_multiply():
         schedules.cyclic(0.1, 0.2),
         schedules.cosine_annealing_warm_restarts(0.1, 5),
         schedules.cosine_annealing(0.1, 5, 0.01),
+        schedules.swa(0.1, 0.05),
         schedules.sequential([members[0], members[0]], [2]),
     ):
         with pytest.raises(ValueError, match="the one at index 0"):
@@ -271,6 +273,8 @@ REFUSED = {
     "total_steps": (ValueError, lambda: schedules.one_cycle(0.1, 0)),
     "mode": (ValueError, lambda: schedules.cyclic(0.1, 0.2, mode="square")),
     "factor": (ValueError, lambda: schedules.constant(0.1, 2.0)),
+    "anneal_epochs": (ValueError, lambda: schedules.swa(0.1, 0.05, 2.5)),
+    "strategy": (ValueError, lambda: schedules.swa(0.1, 0.05, 2, "sine")),
     "no function": (TypeError, lambda: schedules.multiplicative(0.1, 0.5)),
     "plateau": (ValueError, lambda: schedules.reduce_on_plateau(0.1, "middle")),
 }
@@ -359,6 +363,40 @@ def test_to_schedule_of_momentum():
                 held = group["momentum"] if name == "SGD" else group["betas"][0]
                 assert schedule(epoch) == held
                 advance(scheduler)
+
+
+def test_to_schedule_of_swa_starts_from_the_rate_that_it_found():
+    _, optimizer = optimizers()
+    before = OURS.ExponentialLR(optimizer, 0.5)
+    scheduler = optim.swa_utils.SWALR(optimizer, 0.5, 10)
+    advance(before, 3)
+    with pytest.raises(ValueError, match="written by another scheduler"):
+        scheduler.to_schedule()
+    advance(scheduler, 4)
+    handed, base = scheduler.to_schedule(), before.get_last_lr()[0]
+    assert handed(0) == pytest.approx(base, rel=1e-14)
+    for epoch in range(4, 15):
+        assert handed(epoch) == pytest.approx(scheduler.get_last_lr()[0], rel=1e-14)
+        advance(scheduler)
+    resumed = optim.swa_utils.SWALR(optimizer, 0.25, 4, last_epoch=9)
+    advance(resumed, 2)
+    handed = resumed.to_schedule()
+    assert [handed(epoch) for epoch in (10, 12, 14, 20)] == [0.5, 0.375, 0.25, 0.25]
+
+
+def test_to_schedule_of_swa_in_a_sequence():
+    """The rate that it will find is not known before its turn."""
+    _, optimizer = optimizers()
+    members = [OURS.ExponentialLR(optimizer, 0.9), optim.swa_utils.SWALR(optimizer, 0.5)]
+    scheduler = OURS.SequentialLR(optimizer, members, [5])
+    advance(scheduler, 4)
+    with pytest.raises(NotImplementedError, match="when its turn comes, which is not yet"):
+        scheduler.to_schedule()
+    advance(scheduler, 3)
+    handed = scheduler.to_schedule()
+    for epoch in range(7, 18):
+        assert handed(epoch) == pytest.approx(scheduler.get_last_lr()[0], rel=1e-14)
+        advance(scheduler)
 
 
 def test_to_schedule_refuses_what_it_cannot_know():

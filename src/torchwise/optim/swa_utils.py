@@ -1,4 +1,4 @@
-"""torch.optim.swa_utils: an average of a model beside it, and the functions that it averages by."""
+"""torch.optim.swa_utils: an average of a model beside it, its functions, and its scheduler."""
 
 import functools
 from collections.abc import Callable, Mapping, Sequence
@@ -11,6 +11,7 @@ import numpy as np
 from torchwise.averages import EMA, SWA, WeightedSum, check_decay
 from torchwise.numbers import Scalar, number
 from torchwise.optim.averaging import Averaging, Function, held
+from torchwise.optim.lr_scheduler.swa import SWALR
 from torchwise.optim.parameter import Parameter
 from torchwise.optim.transaction import execute, lock, settle
 from torchwise.rounding import lerp, pinned
@@ -19,6 +20,7 @@ from torchwise.state_dict.layout import Layout
 from torchwise.state_dict.models import params_from_state_dict, params_to_state_dict
 
 __all__ = [
+    "SWALR",
     "AveragedModel",
     "get_ema_avg_fn",
     "get_ema_multi_avg_fn",

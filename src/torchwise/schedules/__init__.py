@@ -9,6 +9,7 @@ from torchwise.schedules.one_cycles import one_cycle, one_cycle_momentum
 from torchwise.schedules.plateau import reduce_on_plateau
 from torchwise.schedules.schedule import Schedule
 from torchwise.schedules.steps import multi_step, step
+from torchwise.schedules.swa import swa
 
 __all__ = [
     "Schedule",
@@ -29,4 +30,5 @@ __all__ = [
     "reduce_on_plateau",
     "sequential",
     "step",
+    "swa",
 ]

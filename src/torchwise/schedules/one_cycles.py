@@ -59,6 +59,11 @@ def check_shape(pct_start: Any, strategy: str) -> None:
     refuse(pct_start < 0, message)
     refuse(pct_start > 1, message)
     refuse(not is_array(pct_start) and not isinstance(pct_start, float), message)
+    check_strategy(strategy)
+
+
+def check_strategy(strategy: str) -> None:
+    """Raise torch's error for a way to anneal that there is not."""
     known = f"anneal_strategy must be one of 'cos' or 'linear', instead got {strategy}"
     refuse(strategy not in STRATEGIES, known)
 

@@ -1,7 +1,8 @@
 """Hyperparameters of groups, read and written: numbers, or arrays of one element."""
 
+import contextlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import jax.numpy as jnp
@@ -38,6 +39,19 @@ def write(group: Group, key: str, value: Any) -> None:
     elif is_array(old):
         value = jnp.full_like(old, operand(value))
     group[key] = value
+
+
+@contextlib.contextmanager
+def unwritten(optimizer: Optimizer) -> Iterator[None]:
+    """Give the groups back what they had if the block raises."""
+    before = [dict(group) for group in optimizer.param_groups]
+    try:
+        yield
+    except BaseException:
+        for group, held in zip(optimizer.param_groups, before):
+            group.clear()
+            group.update(held)
+        raise
 
 
 def write_momentum(group: Group, use_beta1: bool, value: Any) -> None:
