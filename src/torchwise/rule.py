@@ -24,14 +24,16 @@ class Transform(Fields):
         State: the NamedTuple that `init` returns; its fields are torch's keys, in torch's order.
         in_torch: the hyperparameters by which torch's optimizers know this transform; empty if they
             do not have it.
-        in_strips: whether `strips` may step a large parameter. Then every number of a result
-            depends on the numbers at its place and on 0-d states alone, a new state does not depend
-            on the old value of a later one, and no state follows the new parameter.
+        in_strips: whether every number of a result depends on the numbers at its place and on 0-d
+            states alone, so that `strips` may step a large parameter.
+        entangled: whether a new state depends on the old value of a later one, or on the new
+            parameter; for `strips`, which otherwise would be slow.
     """
 
     State: ClassVar[type[Any]] = Empty
     in_torch: ClassVar[Sequence[str]] = ()
     in_strips: ClassVar[bool] = False
+    entangled: ClassVar[bool] = False
 
     @property
     def counts(self) -> bool:

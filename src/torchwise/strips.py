@@ -9,9 +9,10 @@ gradient cannot take part in the step, and nothing has to be pinned on entry.
 """
 
 import os
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 from jax import lax
 
 from torchwise.leaf import Leaf, accumulate, conclude, with_numbers
@@ -58,45 +59,67 @@ def step(leaf: Leaf) -> tuple[jax.Array, tuple[Any, ...]]:
         param, states = treedef.unflatten(values)
         return leaf._replace(grad=_cut(grad, start, size), param=param, states=states)
 
-    def step_strip(start: Any, size: int, buffers: list[jax.Array]) -> list[jax.Array]:
-        first = read(buffers, olds, start, size)
-        buffers = _write(buffers, first, (first.param, accumulate(first)), start)
+    def step_strip(start: Any, size: int, held: Held) -> Held:
+        first = read(held.buffers, olds, start, size)
+        held = _write(held, first, (first.param, accumulate(first)), start)
         # Without the barrier XLA would compute the states again for the second pass, from old
         # ones, and would have to keep a copy of those.
-        buffers = lax.optimization_barrier(buffers)
-        second = read(buffers, buffers, start, size)
-        return _write(buffers, second, conclude(second, second.param, second.states), start)
+        held = lax.optimization_barrier(held)
+        second = read(held.buffers, held.buffers, start, size)
+        return _write(held, second, conclude(second, second.param, second.states), start)
 
     buffers = [old.reshape(-1) if old.shape == shape else old for old in olds]
-    buffers = lax.fori_loop(0, count, lambda i, held: step_strip(i * length, length, held), buffers)
+    entangled = any(part.entangled for part in leaf.parts)
+    aside = [jnp.zeros(length + 1, old.dtype) for old in olds] if entangled else []
+    held = Held(buffers, aside)
+    held = lax.fori_loop(0, count, lambda i, held: step_strip(i * length, length, held), held)
     if rest:
-        buffers = step_strip(count * length, rest, buffers)
-    return treedef.unflatten([new.reshape(old.shape) for new, old in zip(buffers, olds)])
+        held = step_strip(count * length, rest, held)
+    return treedef.unflatten([new.reshape(old.shape) for new, old in zip(held.buffers, olds)])
+
+
+class Held(NamedTuple):
+    """What the loop carries.
+
+    Attributes:
+        buffers: the flat parameter and its flat states; states of one number as they are.
+        aside: for each of them room for one strip, or nothing.
+    """
+
+    buffers: list[jax.Array]
+    aside: list[jax.Array]
 
 
 def _cut(x: jax.Array, start: Any, size: int) -> jax.Array:
     return lax.dynamic_slice(x, (start,), (size,))
 
 
-def _write(buffers: list[jax.Array], strip: Leaf, new: Any, start: Any) -> list[jax.Array]:
+def _write(held: Held, strip: Leaf, new: Any, start: Any) -> Held:
     """Put what has changed of a strip, its parameter and its states, into the buffers.
 
-    The last state comes first, since it may depend on the old values of those before it, as the
-    maximum of AMSGrad does. The others wait for it: XLA would copy what one kernel still has to
-    read while another, for all that XLA knows, writes it.
+    XLA would copy what one kernel still has to read while another, for all that XLA knows, writes
+    it. So the indices say what waits for what. The last state comes first, since it may depend on
+    the old values of those before it, as the maximum of AMSGrad does. New values that depend on
+    each other's old ones are set aside before the first of them is written.
     """
-    buffers = list(buffers)
+    buffers, aside = list(held.buffers), list(held.aside)
     olds = jax.tree.leaves((strip.param, strip.states))
-    changes = list(enumerate(zip(olds, jax.tree.leaves(new))))
-    for index, (old, value) in reversed(changes):
-        if value is old:
-            continue
-        if not buffers[index].ndim:
-            buffers[index] = value
-            continue
+    values = jax.tree.leaves(new)
+    changed = [index for index, old in enumerate(olds) if values[index] is not old]
+    flat = [index for index in reversed(changed) if buffers[index].ndim]
+    for index in {*changed} - {*flat}:
+        buffers[index] = values[index]
+    later = flat[1:] if aside else []
+    for index in later:
+        aside[index] = lax.dynamic_update_slice(aside[index], values[index], (0,))
+        start = start + _zero(aside[index], 0)
+    for index in flat:
+        value = values[index]
+        if index in later:
+            value = _cut(aside[index], _zero(buffers[flat[0]], start), value.size)
         buffers[index] = lax.dynamic_update_slice(buffers[index], value, (start,))
         start = start + _zero(buffers[index], start)
-    return buffers
+    return Held(buffers, aside)
 
 
 def _zero(x: jax.Array, start: Any) -> jax.Array:

@@ -40,10 +40,10 @@ def size(tree):
     return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
 
 
-def check_temporaries(transform, step, temporaries=0.0):
+def check_temporaries(transform, step, temporaries=0.01):
     state = jax.eval_shape(transform.init, ITS_SHAPES)
     memory = donated(step).lower(ITS_SHAPES, state, ITS_SHAPES).compile().memory_analysis()
-    assert memory.temp_size_in_bytes < (0.01 + temporaries) * size(ITS_SHAPES)
+    assert memory.temp_size_in_bytes < temporaries * size(ITS_SHAPES)
     assert memory.alias_size_in_bytes > 0.995 * size((ITS_SHAPES, state))  # both donated in full
 
 
@@ -55,7 +55,9 @@ def test_the_shapes_are_resnet50s():
 
 @pytest.mark.parametrize("case", each(FULL, FIRST[:1], FIRST))
 def test_temporaries_stay_under_one_percent_of_the_parameters(case):
-    check_temporaries(case.transform, stepping(case.transform), case.optimizer.temporaries)
+    """Where states depend on each other in both directions there is a strip of each, besides."""
+    entangled = any(part.entangled for part in case.transform.parts)
+    check_temporaries(case.transform, stepping(case.transform), 0.08 if entangled else 0.01)
 
 
 @pytest.mark.slow
@@ -110,7 +112,7 @@ def test_a_norm_behind_other_blocks_needs_one_tree():
     So what is summed up is an array in memory.
     """
     transform = torchwise.chain(torchwise.scale(0.5), torchwise.clip_grad_norm(1.0), CLIPPED[0])
-    check_temporaries(transform, stepping(transform), temporaries=1.0)
+    check_temporaries(transform, stepping(transform), temporaries=1.01)
 
 
 @pytest.mark.parametrize("average", [averages.swa(), averages.ema(0.99)], ids=["swa", "ema"])

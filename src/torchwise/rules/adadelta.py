@@ -72,6 +72,8 @@ class Adadelta(Rule):
         "capturable": False,
     }
     counts_in_torch: ClassVar[bool] = True
+    in_strips: ClassVar[bool] = True
+    entangled: ClassVar[bool] = True
 
     lr: Scalar | Schedule = 1.0
     rho: Scalar = 0.9
