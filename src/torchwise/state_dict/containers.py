@@ -15,8 +15,8 @@ import numpy as np
 import optax
 
 from torchwise.state_dict.neighbors import name_of, refuse_neighbor
+from torchwise.structure import difference
 from torchwise.transformation import Chain, ChainState, Definition
-from torchwise.trees import difference
 
 
 class Part(NamedTuple):

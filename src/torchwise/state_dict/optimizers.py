@@ -21,7 +21,9 @@ from torchwise.state_dict.entry import Target, load_state
 from torchwise.state_dict.groups import completed, group_of, rule_of, rule_type, torch_rule
 from torchwise.state_dict.layout import Layout, Place
 from torchwise.state_dict.matching import match_ids, match_names
-from torchwise.trees import difference
+from torchwise.structure import difference
+from torchwise.transformation import ChainState
+from torchwise.trees import refuse_statics
 
 
 def from_state_dict(
@@ -72,6 +74,7 @@ def from_state_dict(
         Array([1., 1.], dtype=float32)
     """
     saved, groups = _parts(state_dict)
+    _refuse_params("from_state_dict", params)
     places = layout.places(params)
     members, problems = match_ids(groups, places, names)
     rules, options, invalid = _rules(saved, groups, optimizer)
@@ -145,6 +148,7 @@ def to_state_dict(
         >>> state_dict["state"], state_dict["param_groups"][0]["param_names"]
         ({0: {'momentum_buffer': Array([1., 1.], dtype=float32)}}, ['w'])
     """
+    _refuse_params("to_state_dict", params)
     places = layout.places(params)
     state = bare(state)
     if isinstance(transform, ParamGroups):
@@ -202,6 +206,15 @@ def _parts(state_dict: Any) -> tuple[Mapping[Any, Any], Sequence[Mapping[str, An
             f"but got {keys}"
         )
     return state_dict["state"], state_dict["param_groups"]
+
+
+def _refuse_params(call: str, params: Any) -> None:
+    """Raise for what is no tree of arrays; without leaves, a state has nothing to belong to."""
+    if params is None:
+        raise ValueError(f"{call}(): params is None: pass the tree of parameters")
+    if isinstance(params, ChainState):
+        raise TypeError(f"{call}(): params is a state: pass the tree of parameters")
+    refuse_statics(call, params)
 
 
 def _refuse(problems: Sequence[str]) -> None:
