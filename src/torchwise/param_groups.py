@@ -75,7 +75,9 @@ class ParamGroups(optax.GradientTransformationExtraArgs):
         if len(chains) == 1:
             transform = chains[0]
         else:  # a function, since a tree of labels may be callable itself, as many models are
-            transform = optax.partition(dict(enumerate(chains)), lambda _: grouping.labels)
+            transform = optax.partition(
+                dict(enumerate(chains)), functools.partial(_labels, grouping)
+            )
         routing = Routing(tuple(chains), grouping, tuple(front))
         self = super().__new__(cls, transform.init, functools.partial(_update, routing))
         self.chains, self.grouping, self.front = self._routing = routing
@@ -113,6 +115,23 @@ jax.tree_util.register_pytree_with_keys(
 def _chains_and_front(children: Any, grouping: Grouping) -> tuple[Any, Grouping, Any]:
     chains, front = children
     return chains, grouping, front
+
+
+def _labels(grouping: Grouping, params: Any) -> Any:
+    """Return the number of the group of each parameter, for a tree of the same structure."""
+    labels = grouping.labels
+    placeholder = params is not None and not jax.tree.leaves(params)  # optax asks with one
+    if not placeholder and jax.tree.structure(params) != jax.tree.structure(labels):
+        raise ValueError(_other_parameters("init", labels, params))
+    return labels
+
+
+def _other_parameters(call: str, labels: Any, params: Any) -> str:
+    problem = first_difference(labels, params, "the groups", "params")
+    return (
+        f"{call}(): the groups were made for other parameters: {problem}; pass params as "
+        "from_state_dict(state_dict, params) got them"
+    )
 
 
 def _update(
@@ -168,11 +187,7 @@ def _owners(call: str, routing: Routing, gradients: Sequence[Any], params: Any) 
     labels = routing.grouping.labels
     found = Frame(params).read(labels)
     if found is None:
-        problem = first_difference(labels, params, "the groups", "params")
-        raise ValueError(
-            f"{call}(): the groups were made for other parameters: {problem}; pass params as "
-            "from_state_dict(state_dict, params) got them"
-        )
+        raise ValueError(_other_parameters(call, labels, params))
     entries = zip(jax.tree.leaves_with_path(params), gradients, found)
     lost = [
         trees.label(path) for (path, _), grad, own in entries if own is None and grad is not None

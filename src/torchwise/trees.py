@@ -154,7 +154,10 @@ def _structure_error(call: str, grads: Any, params: Any) -> str:
     ]
     if not lines:  # the same paths, through containers of other types
         lines = [first_difference(grads, params, "grads", "params")]
-    return f"{call}(): gradients and parameters differ in structure:\n  " + "\n  ".join(lines)
+    return (
+        f"{call}(): gradients and parameters differ in structure; pass grads as jax.grad returns "
+        "them for these params:\n  " + "\n  ".join(lines)
+    )
 
 
 def _shapes(tree: Any) -> dict[str, Any]:
