@@ -426,9 +426,8 @@ def _counted(
                 f"{call}(): the step of the state is {named(step)}, but the transform counts the "
                 "steps of each parameter: pass what init(params) of this transform returned"
             )
-        counted = [
-            old if grad is None or old is None else old + 1 for old, grad in zip(olds, gradients)
-        ]
+        _refuse_stateless(call, gradients, [old is not None for old in olds], params)
+        counted = [old if grad is None else old + 1 for old, grad in zip(olds, gradients)]
         return frame.filled(step, counted), counted
     if not jax.tree_util.all_leaves([step]):
         raise ValueError(
@@ -518,18 +517,21 @@ def _states_of(
 
 def wrong_state(call: str, state: Any, wanted: str = "") -> str:
     """Return the error for what is no state of a transform."""
+    remedy = f"{wanted}: call {call}(grads, state, params) with what init(params) returned"
     if isinstance(state, ChainState):
-        given = f"one of {_names([type(one) for one in state.states])}"
-    elif isinstance(state, Mapping) and "param_groups" in state:
+        return (
+            f"{call}(): the state is that of another transform: "
+            f"{_names([type(one) for one in state.states])}, not one that init() of this transform "
+            f"returned{remedy}"
+        )
+    if isinstance(state, Mapping) and "param_groups" in state:
         return (
             f"{call}(): the state is a state dict of torch, not one that init() of this transform "
             "returned: from_state_dict(state_dict, params) returns a transform and its state"
         )
-    else:
-        given = named(state)
     return (
-        f"{call}(): the state is not one that init() of this transform returned, but {given}"
-        f"{wanted}: call {call}(grads, state, params) with what init(params) returned"
+        f"{call}(): the state is not one that init() of this transform returned, but {named(state)}"
+        f"{remedy}"
     )
 
 

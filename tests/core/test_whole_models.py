@@ -125,11 +125,11 @@ def test_what_cannot_move_may_lack_a_gradient_where_steps_are_counted_once():
 
 def test_a_gradient_of_what_the_state_was_made_without_is_refused():
     grads = eqx.tree_at(lambda model: model.frozen, GRADS, jnp.ones(2), is_leaf=lambda x: x is None)
-    transform = torchwise.sgd(0.5, 0.9)
-    state = transform.init(FILTERED["without what is frozen"])
-    for call in (transform.step, transform.update):
+    counting = torchwise.chain(torchwise.sgd(lambda count: 0.5), per_parameter_steps=True)
+    for transform in (torchwise.sgd(0.5, 0.9), counting):
+        state = transform.init(FILTERED["without what is frozen"])
         with pytest.raises(ValueError, match=r"made without \.frozen.*call init with all"):
-            call(grads, state, MODEL)
+            transform.step(grads, state, MODEL)
 
 
 def test_a_gradient_of_what_is_no_array_is_refused():

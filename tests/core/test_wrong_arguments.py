@@ -31,12 +31,15 @@ def in_two_groups():
 
 GROUPS, GROUPS_STATE = in_two_groups()
 NOT_ONE = "the state is not one that init() of this transform returned, but "
+ANOTHER = (
+    "the state is that of another transform: {}, not one that init() of this transform returned"
+)
 GIVEN = ": call step(grads, state, params) with what init(params) returned"
 WRONG_STATES = {
     "another optimizer": (
         SGD,
         ADAM.init(PARAMS),
-        f"{NOT_ONE}one of (AdamState), which has (TraceState, Empty){GIVEN}",
+        f"{ANOTHER.format('(AdamState)')}, which has (TraceState, Empty){GIVEN}",
     ),
     "nothing": (SGD, None, f"{NOT_ONE}None{GIVEN}"),
     "parameters": (SGD, PARAMS, f"{NOT_ONE}a dict{GIVEN}"),
@@ -95,7 +98,7 @@ WRONG_STATES = {
     "one chain for groups": (
         GROUPS,
         SGD.init(PARAMS),
-        f"{NOT_ONE}one of (TraceState, Empty), which has 2 groups{GIVEN}",
+        f"{ANOTHER.format('(TraceState, Empty)')}, which has 2 groups{GIVEN}",
     ),
     "nothing for groups": (GROUPS, None, f"{NOT_ONE}None, which has 2 groups{GIVEN}"),
 }

@@ -89,7 +89,7 @@ def from_dict(
     return groups, state
 
 
-def refusemalformed(state_dict: Any) -> None:
+def refuse_malformed(state_dict: Any) -> None:
     """Raise a ValueError for what is no state dict of an optimizer at all."""
     _refuse(malformed(state_dict))
 
