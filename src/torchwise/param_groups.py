@@ -10,8 +10,19 @@ import optax
 
 from torchwise import trees
 from torchwise.apply import step_leaves, update_leaves
+from torchwise.frames import Frame
 from torchwise.rule import Block, Empty
-from torchwise.transformation import Chain, ChainState, Work, prepare, run
+from torchwise.structure import first_difference
+from torchwise.transformation import (
+    Chain,
+    ChainState,
+    Work,
+    no_increment,
+    prepare,
+    refuse_order,
+    run,
+    wrong_state,
+)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -64,7 +75,9 @@ class ParamGroups(optax.GradientTransformationExtraArgs):
         if len(chains) == 1:
             transform = chains[0]
         else:  # a function, since a tree of labels may be callable itself, as many models are
-            transform = optax.partition(dict(enumerate(chains)), lambda _: grouping.labels)
+            transform = optax.partition(
+                dict(enumerate(chains)), functools.partial(_labels, grouping)
+            )
         routing = Routing(tuple(chains), grouping, tuple(front))
         self = super().__new__(cls, transform.init, functools.partial(_update, routing))
         self.chains, self.grouping, self.front = self._routing = routing
@@ -104,6 +117,23 @@ def _chains_and_front(children: Any, grouping: Grouping) -> tuple[Any, Grouping,
     return chains, grouping, front
 
 
+def _labels(grouping: Grouping, params: Any) -> Any:
+    """Return the number of the group of each parameter, for a tree of the same structure."""
+    labels = grouping.labels
+    placeholder = params is not None and not jax.tree.leaves(params)  # optax asks with one
+    if not placeholder and jax.tree.structure(params) != jax.tree.structure(labels):
+        raise ValueError(_other_parameters("init", labels, params))
+    return labels
+
+
+def _other_parameters(call: str, labels: Any, params: Any) -> str:
+    problem = first_difference(labels, params, "the groups", "params")
+    return (
+        f"{call}(): the groups were made for other parameters: {problem}; pass params as "
+        "from_state_dict(state_dict, params) got them"
+    )
+
+
 def _update(
     routing: Routing,
     updates: Any,
@@ -111,8 +141,6 @@ def _update(
     params: Any = None,
     **_: Any,  # what optax hands to other transformations
 ) -> tuple[Any, Any]:
-    if params is None:
-        raise ValueError("update() needs the parameters: call update(grads, state, params)")
     return _advance("update", routing, updates, state, params)
 
 
@@ -121,17 +149,19 @@ def _advance(call: str, routing: Routing, grads: Any, state: Any, params: Any) -
 
     The leaves of all groups go together, so that what a block gathers is that of all groups.
     """
+    refuse_order(call, grads, params)
     gradients = trees.align(call, grads, params)
     leaves, treedef = jax.tree.flatten(params)
-    owners = [
-        set(members) if len(routing.chains) > 1 else set(range(len(leaves)))
-        for members in routing.grouping.members
-    ]
+    owners = _owners(call, routing, gradients, params)
+    apart = set(range(len(leaves))).difference(*owners)
     works = []
-    for chain, own, inner in zip(routing.chains, owners, chain_states(state)):
+    for chain, own, inner in zip(routing.chains, owners, _own_states(call, routing, state)):
         theirs, values = (
             treedef.unflatten(
-                [x if index in own else optax.MaskedNode() for index, x in enumerate(tree)]
+                [
+                    x if index in own else None if index in apart else optax.MaskedNode()
+                    for index, x in enumerate(tree)
+                ]
             )
             for tree in (gradients, leaves)
         )
@@ -141,10 +171,45 @@ def _advance(call: str, routing: Routing, grads: Any, state: Any, params: Any) -
     states = []
     for work, own, found in zip(works, owners, results):
         new, inner = work.finish(found, work.params if stepping else work.increments)
-        for index, value in zip(sorted(own), jax.tree.leaves(new)):
+        for index, value in zip(sorted(own), work.frame.treedef.flatten_up_to(new)):
             leaves[index] = value
         states.append(inner._replace(states=inner.states[len(routing.front) :]))
+    if not stepping:
+        for index in apart:
+            leaves[index] = no_increment(leaves[index])
     return treedef.unflatten(leaves), with_chain_states(state, states)
+
+
+def _owners(call: str, routing: Routing, gradients: Sequence[Any], params: Any) -> list[set[int]]:
+    """Return which leaves each group has; of a whole model, some leaves are in none."""
+    if len(routing.chains) == 1:
+        return [set(range(len(gradients)))]
+    labels = routing.grouping.labels
+    found = Frame(params).read(labels)
+    if found is None:
+        raise ValueError(_other_parameters(call, labels, params))
+    entries = zip(jax.tree.leaves_with_path(params), gradients, found)
+    lost = [
+        trees.label(path) for (path, _), grad, own in entries if own is None and grad is not None
+    ]
+    if lost:
+        raise ValueError(
+            f"{call}(): {', '.join(lost)} has a gradient, but is in no group: pass None for it"
+        )
+    return [
+        {leaf for leaf, own in enumerate(found) if own == number}
+        for number in range(len(routing.chains))
+    ]
+
+
+def _own_states(call: str, routing: Routing, state: Any) -> list[Any]:
+    """Return the state of each group's chain, where it is of these groups."""
+    if len(routing.chains) == 1:
+        return [state]
+    inner = getattr(state, "inner_states", None)
+    if not isinstance(inner, Mapping) or len(inner) != len(routing.chains):
+        raise ValueError(wrong_state(call, state, f", which has {len(routing.chains)} groups"))
+    return chain_states(state)
 
 
 def _prepared(

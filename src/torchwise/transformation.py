@@ -2,7 +2,7 @@
 
 import functools
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, ParamSpec, Protocol, overload, runtime_checkable
 
 import jax
@@ -11,12 +11,14 @@ import optax
 
 from torchwise import trees
 from torchwise.apply import at_first, counts, numbers_at, step_leaves, update_leaves
+from torchwise.frames import Frame
 from torchwise.gathering import gathered
 from torchwise.leaf import Leaf, Parts
 from torchwise.placement import placed_like
 from torchwise.rounding import full_like
 from torchwise.rule import Block, Rule, Transform
 from torchwise.sparse import as_gradient
+from torchwise.structure import first_difference, named
 
 P = ParamSpec("P")
 
@@ -110,7 +112,8 @@ class Chain(optax.GradientTransformationExtraArgs):
             grads: a tree like `params`; a `jax.experimental.sparse.BCOO` in the place of an array
                 is a sparse gradient.
             state: what `init` returned, or the last `step` or `update`.
-            params: a tree of float or complex arrays.
+            params: a tree of float or complex arrays. Other leaves, as the functions and numbers
+                in an Equinox module, come back as they are if their gradient is None.
 
         Raises:
             TypeError: if the chain has no rule that moves parameters.
@@ -258,35 +261,43 @@ class Work(NamedTuple):
         states: of all leaves, one per part.
         old: the state before.
         params: all leaves.
-        treedef: of the parameters.
+        frame: of the parameters.
     """
 
     live: list[tuple[int, Leaf]]
     step: Any
     states: list[tuple[Any, ...]]
     old: ChainState
-    params: list[jax.Array]
-    treedef: Any
+    params: list[Any]
+    frame: Frame
 
     @property
-    def increments(self) -> list[jax.Array]:
+    def increments(self) -> list[Any]:
         """What leaves without a gradient get in the place of an increment."""
-        return [full_like(param, -0.0) for param in self.params]  # p + -0.0 is p, to the bit
+        return list(map(no_increment, self.params))
 
-    def finish(self, results: Sequence[Any], rest: list[jax.Array]) -> tuple[Any, ChainState]:
+    def finish(self, results: Sequence[Any], rest: list[Any]) -> tuple[Any, ChainState]:
         """Return the tree of results, with `rest` for leaves without a gradient; and the state."""
         values, states = list(rest), list(self.states)
         for (index, _), (value, held) in zip(self.live, results):
             values[index], states[index] = value, held
         new = tuple(
-            _tree_of([leaf[position] for leaf in states], old, self.treedef)
+            _trees_of([leaf[position] for leaf in states], old, self.frame.filled)
             for position, old in enumerate(self.old.states)
         )
-        return self.treedef.unflatten(values), ChainState(self.step, new)
+        return self.frame.treedef.unflatten(values), ChainState(self.step, new)
+
+
+def no_increment(param: Any) -> Any:
+    """Return what leaves a parameter as it is.
+
+    For what is no array that is None, as in optax, and as `equinox.apply_updates` takes it.
+    """
+    return None if trees.is_constant(param) else full_like(param, -0.0)  # p + -0.0 is p, to the bit
 
 
 def _init(definition: Definition, params: Any) -> ChainState:
-    leaves, treedef = jax.tree.flatten(params)
+    leaves, treedef = jax.tree.flatten(_without_statics(params))
     leaves = list(map(jnp.asarray, leaves))
     step = None
     if definition.counts:
@@ -299,8 +310,23 @@ def _init(definition: Definition, params: Any) -> ChainState:
             for leaf in leaves:
                 part.check_param(leaf)
         initial = [placed_like(leaf, part.init(leaf)) for leaf in leaves]
-        states.append(_tree_of(initial, _all_fields(part, initial), treedef))
+        fields = _all_fields(part, initial)
+        states.append(_trees_of(initial, fields, lambda _, values: treedef.unflatten(values)))
     return ChainState(step, tuple(states))
+
+
+def _without_statics(params: Any) -> Any:
+    """Return what has a state; without arrays, there is nothing to optimize."""
+    if params is None:
+        raise ValueError("init(): params is None: pass a tree of arrays, the parameters")
+    if isinstance(params, ChainState):
+        raise TypeError("init(): params is a state: pass a tree of arrays, the parameters")
+    arrays = trees.without_statics(params)
+    if jax.tree.leaves(params) and not jax.tree.leaves(arrays):
+        raise TypeError(
+            f"init(): there is no array in params, which is {named(params)}: pass a tree of arrays"
+        )
+    return arrays
 
 
 def _update(
@@ -310,8 +336,6 @@ def _update(
     params: Any = None,
     **_: Any,  # what optax hands to other transformations
 ) -> tuple[Any, ChainState]:
-    if params is None:
-        raise ValueError("update() needs the parameters: call update(grads, state, params)")
     work = prepare("update", definition, updates, state, params)
     (results,) = run(update_leaves, [work])
     return work.finish(results, work.increments)
@@ -326,30 +350,24 @@ def run(move: Callable[..., list[Any]], works: Sequence[Work]) -> list[list[Any]
 
 def prepare(call: str, chain: Chain | Definition, grads: Any, state: Any, params: Any) -> Work:
     """Line up gradients, states and parameters, count the step, and derive its numbers."""
-    parts, per_parameter_steps = chain.parts, chain.per_parameter_steps
+    parts = chain.parts
+    refuse_order(call, grads, params)
     gradients = trees.align(call, grads, params)
-    leaves, treedef = jax.tree.flatten(params)
-    arrays = list(map(jnp.asarray, leaves))
-    states = _states_of(call, parts, state, treedef)
+    frame = Frame(params)
+    leaves = jax.tree.leaves(params)
+    arrays = [
+        leaf if grad is None and trees.is_constant(leaf) else jnp.asarray(leaf)
+        for leaf, grad in zip(leaves, gradients)
+    ]
+    states, held = _states_of(call, parts, state, frame, params)
     _refuse_shapes(call, parts, states, params)
-    step, counted = state.step, None
-    if step is None:
-        if counts(parts):
-            raise ValueError(
-                f"{call}(): a block in front has a schedule, but the groups behind it do not count "
-                "steps: give the block a number, or an array that changes between steps"
-            )
-        counted = [None] * len(arrays)
-    elif per_parameter_steps:
-        _check_structure(call, step, treedef)
-        olds = jax.tree.leaves(step)
-        counted = [old if grad is None else old + 1 for old, grad in zip(olds, gradients)]
-        step = treedef.unflatten(counted)
-    else:
-        _refuse_missing(call, gradients, params)
-        step = step + 1
-        counted = [step] * len(arrays)
-    shared = None if per_parameter_steps else numbers_at(parts, step)
+    _refuse_stateless(call, gradients, held, params)
+    apart = [
+        grad is None and (trees.never_moves(leaf) or not has)
+        for leaf, grad, has in zip(leaves, gradients, held)
+    ]
+    step, counted = _counted(call, chain, state.step, gradients, apart, params)
+    shared = None if chain.per_parameter_steps else numbers_at(parts, step)
     live = []
     for index, grad in enumerate(gradients):
         if grad is not None:
@@ -357,19 +375,95 @@ def prepare(call: str, chain: Chain | Definition, grads: Any, state: Any, params
             n = numbers_at(parts, counted[index]) if shared is None else shared
             leaf = Leaf(parts, as_gradient(grad, param.dtype), param, states[index], n)
             live.append((index, leaf))
-    return Work(live, step, states, state, arrays, treedef)
+    return Work(live, step, states, state, arrays, frame)
 
 
-def _refuse_missing(call: str, gradients: Sequence[Any], params: Any) -> None:
+def refuse_order(call: str, grads: Any, params: Any) -> None:
+    """Raise for arguments that are missing, or where others belong."""
+    order = f"call {call}(grads, state, params)"
+    if params is None:
+        raise ValueError(f"{call}() needs the parameters: {order}")
+    for name, value in (("grads", grads), ("params", params)):
+        if isinstance(value, ChainState):
+            raise TypeError(f"{call}(): {name} is a state: {order}")
+        if jax.tree.leaves(value) and all(map(trees.is_static, jax.tree.leaves(value))):
+            raise TypeError(f"{call}(): {name} is {named(value)} without arrays: {order}")
+    if grads is None and not jax.tree_util.all_leaves([params]) and jax.tree.leaves(params):
+        raise ValueError(f"{call}(): grads is None: {order}, with None for single parameters alone")
+
+
+def _counted(
+    call: str,
+    chain: Chain | Definition,
+    step: Any,
+    gradients: Sequence[Any],
+    apart: Sequence[bool],
+    params: Any,
+) -> tuple[Any, list[Any]]:
+    """Return the new count, and that of each leaf.
+
+    Args:
+        call: see `prepare`.
+        chain: likewise.
+        step: of the old state.
+        gradients: one for each leaf, or None.
+        apart: for each leaf, whether it may lack a gradient where steps are counted once for all.
+        params: the parameters.
+    """
+    if step is None:
+        if counts(chain.parts):
+            raise ValueError(
+                f"{call}(): the state has no step, but the transform counts steps, as a schedule "
+                "does: pass a state that its own init(params) made; groups behind a block do not "
+                "count for it: give the block a number, or an array that changes between steps"
+            )
+        return None, [None] * len(gradients)
+    if chain.per_parameter_steps:
+        frame = Frame(params)
+        olds = frame.read(step)
+        if olds is None:
+            raise ValueError(
+                f"{call}(): the step of the state is {named(step)}, but the transform counts the "
+                "steps of each parameter: pass what init(params) of this transform returned"
+            )
+        _refuse_stateless(call, gradients, [old is not None for old in olds], params)
+        counted = [old if grad is None else old + 1 for old, grad in zip(olds, gradients)]
+        return frame.filled(step, counted), counted
+    if not jax.tree_util.all_leaves([step]):
+        raise ValueError(
+            f"{call}(): the state counts the steps of each parameter, the transform once for all: "
+            "wrap it as torchwise.chain(transform, per_parameter_steps=True)"
+        )
+    _refuse_missing(call, gradients, apart, params)
+    step = step + 1
+    return step, [step] * len(gradients)
+
+
+def _refuse_missing(
+    call: str, gradients: Sequence[Any], apart: Sequence[bool], params: Any
+) -> None:
     if all(grad is not None for grad in gradients):
         return
-    paths = [path for path, _ in jax.tree.leaves_with_path(params)]
-    missing = [trees.label(path) for path, grad in zip(paths, gradients) if grad is None]
-    raise ValueError(
-        f"{call}(): no gradient for {', '.join(missing)}, but steps are counted once for all "
-        "parameters; torchwise.chain(transform, per_parameter_steps=True) counts them for each "
-        "parameter, as torch does"
-    )
+    entries = zip(jax.tree.leaves_with_path(params), gradients, apart)
+    missing = [trees.label(path) for (path, _), grad, may in entries if grad is None and not may]
+    if missing:
+        raise ValueError(
+            f"{call}(): no gradient for {', '.join(missing)}, but steps are counted once for all "
+            "parameters; torchwise.chain(transform, per_parameter_steps=True) counts them for each "
+            "parameter, as torch does"
+        )
+
+
+def _refuse_stateless(
+    call: str, gradients: Sequence[Any], held: Sequence[bool], params: Any
+) -> None:
+    entries = zip(jax.tree.leaves_with_path(params), gradients, held)
+    found = [trees.label(path) for (path, _), grad, has in entries if grad is not None and not has]
+    if found:
+        raise ValueError(
+            f"{call}(): the state was made without {', '.join(found)}, for which there is a "
+            "gradient: call init with all parameters that are to move"
+        )
 
 
 def _all_fields(part: Transform, states: list[Any]) -> Any:
@@ -383,40 +477,66 @@ def _all_fields(part: Transform, states: list[Any]) -> Any:
     return part.State(*(next((one for one in each if one is not None), None) for each in columns))
 
 
-def _tree_of(states: list[Any], like: Any, treedef: Any) -> Any:
+def _trees_of(states: list[Any], like: Any, tree_of: Callable[[Any, list[Any]], Any]) -> Any:
     """Turn one NamedTuple per leaf inside out: into one of trees, or None where `like` has None."""
     fields = []
     for name, example in like._asdict().items():
         values = [getattr(state, name) for state in states]
         filled = [trees.absent() if value is None else value for value in values]
-        fields.append(None if example is None else treedef.unflatten(filled))
+        fields.append(None if example is None else tree_of(example, filled))
     return type(like)(*fields)
 
 
-def _states_of(call: str, parts: Parts, state: Any, treedef: Any) -> list[tuple[Any, ...]]:
-    """Return the states of each leaf, one per part."""
-    if not isinstance(state, ChainState) or len(state.states) != len(parts):
-        raise ValueError(
-            f"{call}(): the state is not one that init() of this transform returned, but "
-            f"{jax.tree.structure(state)}"
-        )
-    columns = []
-    for part, inner in zip(parts, state.states):
-        if type(inner) is not part.State:
-            raise ValueError(
-                f"{call}(): the state is that of another transform: {type(inner).__name__} where "
-                f"{type(part).__name__} has {part.State.__name__}; pass what init() of this "
-                "transform returned"
-            )
+def _states_of(
+    call: str, parts: Parts, state: Any, frame: Frame, params: Any
+) -> tuple[list[tuple[Any, ...]], list[bool]]:
+    """Return the states of each leaf, one per part; and whether the state was made for the leaf."""
+    size = frame.treedef.num_leaves
+    if not isinstance(state, ChainState):
+        raise ValueError(wrong_state(call, state))
+    kinds, wanted = [type(one) for one in state.states], [part.State for part in parts]
+    if kinds != wanted:
+        raise ValueError(wrong_state(call, state, f", which has {_names(wanted)}"))
+    columns, held = [], [True] * size
+    for inner in state.states:
         fields = []
         for tree in inner:
-            if tree is not None:
-                _check_structure(call, tree, treedef)
-            leaves = [None] * treedef.num_leaves if tree is None else jax.tree.leaves(tree)
+            leaves = [trees.absent()] * size if tree is None else frame.read(tree)
+            if leaves is None:
+                problem = first_difference(tree, params, "the state", "params")
+                raise ValueError(
+                    f"{call}(): the state was made for other parameters: {problem}; pass params as "
+                    "init(params) got them"
+                )
+            held = [has and leaf is not None for has, leaf in zip(held, leaves)]
             fields.append([None if _lacks(leaf) else leaf for leaf in leaves])
-        rows = zip(*fields) if fields else [()] * treedef.num_leaves
+        rows = zip(*fields) if fields else [()] * size
         columns.append([type(inner)(*row) for row in rows])
-    return list(zip(*columns)) if columns else [()] * treedef.num_leaves
+    return (list(zip(*columns)) if columns else [()] * size), held
+
+
+def wrong_state(call: str, state: Any, wanted: str = "") -> str:
+    """Return the error for what is no state of a transform."""
+    remedy = f"{wanted}: call {call}(grads, state, params) with what init(params) returned"
+    if isinstance(state, ChainState):
+        return (
+            f"{call}(): the state is that of another transform: "
+            f"{_names([type(one) for one in state.states])}, not one that init() of this transform "
+            f"returned{remedy}"
+        )
+    if isinstance(state, Mapping) and "param_groups" in state:
+        return (
+            f"{call}(): the state is a state dict of torch, not one that init() of this transform "
+            "returned: from_state_dict(state_dict, params) returns a transform and its state"
+        )
+    return (
+        f"{call}(): the state is not one that init() of this transform returned, but {named(state)}"
+        f"{remedy}"
+    )
+
+
+def _names(states: Sequence[Any]) -> str:
+    return f"({', '.join(one.__name__ for one in states)})"
 
 
 def _refuse_shapes(call: str, parts: Parts, states: Sequence[tuple[Any, ...]], params: Any) -> None:
@@ -424,6 +544,8 @@ def _refuse_shapes(call: str, parts: Parts, states: Sequence[tuple[Any, ...]], p
     known: dict[Any, Any] = {}
     problems = []
     for (path, param), held in zip(jax.tree.leaves_with_path(params), states):
+        if trees.is_static(param):
+            continue
         shape, dtype = jnp.shape(param), jnp.result_type(param)
         for index, (part, state) in enumerate(zip(parts, held)):
             for name, value in state._asdict().items():
@@ -447,11 +569,3 @@ def _refuse_shapes(call: str, parts: Parts, states: Sequence[tuple[Any, ...]], p
 
 def _lacks(leaf: Any) -> bool:
     return leaf is None or trees.is_absent(leaf)
-
-
-def _check_structure(call: str, tree: Any, treedef: Any) -> None:
-    if jax.tree.structure(tree) != treedef:
-        raise ValueError(
-            f"{call}(): the state was made for other parameters:\n"
-            f"  state: {jax.tree.structure(tree)}\n  parameters: {treedef}"
-        )

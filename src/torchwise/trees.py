@@ -9,6 +9,7 @@ import numpy as np
 import optax
 
 from torchwise.sparse import is_sparse, layout_problem
+from torchwise.structure import first_difference, label
 
 
 def path_name(path: Any) -> str:
@@ -39,6 +40,42 @@ def is_optimizable(dtype: Any) -> bool:
 def is_number_or_array(leaf: Any) -> bool:
     """Whether a leaf can be a gradient, by its type."""
     return isinstance(leaf, jax.Array | np.ndarray | np.generic | float | int | complex)
+
+
+def is_static(leaf: Any) -> bool:
+    """Whether a leaf is no number and no array of them, as the functions and names in a model."""
+    if isinstance(leaf, jax.Array | np.ndarray | np.generic):  # a random key is an array, too
+        return not any(jnp.issubdtype(leaf.dtype, kind) for kind in (jnp.number, jnp.bool_))
+    return not (is_number_or_array(leaf) or hasattr(leaf, "__array__") or _is_jax_like(leaf))
+
+
+def is_constant(leaf: Any) -> bool:
+    """Whether a leaf is no array: without a gradient, it is a part of the program, not a number."""
+    return is_static(leaf) or isinstance(leaf, float | int | complex)
+
+
+def never_moves(leaf: Any) -> bool:
+    """Whether torch would have this leaf in no group: it is no array, or one of integers."""
+    return is_constant(leaf) or not is_optimizable(jnp.result_type(leaf))
+
+
+def without_statics(tree: Any) -> Any:
+    """Return a tree with None where a leaf is static."""
+    return jax.tree.map(lambda leaf: None if is_static(leaf) else leaf, tree)
+
+
+def refuse_statics(call: str, tree: Any) -> None:
+    """Raise a TypeError for leaves that are no arrays, naming them."""
+    found = [
+        f"{label(path)} is {type(leaf).__name__}"
+        for path, leaf in jax.tree.leaves_with_path(tree)
+        if is_static(leaf)
+    ]
+    if found:
+        raise TypeError(
+            f"{call}(): params has leaves that are no arrays ({', '.join(found)}): pass the arrays "
+            "alone, as eqx.filter(model, eqx.is_inexact_array) of an Equinox module"
+        )
 
 
 def align(call: str, grads: Any, params: Any) -> list[Any]:
@@ -78,25 +115,13 @@ def has_names(paths: Iterable[Any]) -> bool:
     )
 
 
-def difference(given: Any, wanted: Any) -> str | None:
-    """Return how two trees of arrays differ in structure, shapes or types, or None.
-
-    A 0-d float may have another type: loading gives it the parameter's.
-    """
-    if jax.tree.structure(given) != jax.tree.structure(wanted):
-        return f"{jax.tree.structure(given)}, but expected {jax.tree.structure(wanted)}"
-    for (path, one), other in zip(jax.tree.leaves_with_path(given), jax.tree.leaves(wanted)):
-        floats = all(jnp.issubdtype(leaf.dtype, jnp.floating) for leaf in (one, other))
-        same_type = one.dtype == other.dtype or (floats and other.shape == ())
-        if one.shape != other.shape or not same_type:
-            return (
-                f"{jax.tree_util.keystr(path)} is {one.dtype}{list(one.shape)}, "
-                f"but expected {other.dtype}{list(other.shape)}"
-            )
-    return None
+def _is_jax_like(leaf: Any) -> bool:
+    return hasattr(leaf, "__jax_array__")
 
 
 def _leaf_problem(grad: Any, param: Any) -> str | None:
+    if is_static(param):
+        return f"a parameter that is {type(param).__name__} cannot be optimized; pass None for it"
     if is_sparse(grad):
         problem, shape, grad = layout_problem(grad), grad.shape, grad.data
         if problem:
@@ -128,9 +153,11 @@ def _structure_error(call: str, grads: Any, params: Any) -> str:
         if name not in wanted
     ]
     if not lines:  # the same paths, through containers of other types
-        lines = [f"gradients: {jax.tree.structure(grads)}"]
-        lines += [f"parameters: {jax.tree.structure(params)}"]
-    return f"{call}(): gradients and parameters differ in structure:\n  " + "\n  ".join(lines)
+        lines = [first_difference(grads, params, "grads", "params")]
+    return (
+        f"{call}(): gradients and parameters differ in structure; pass grads as jax.grad returns "
+        "them for these params:\n  " + "\n  ".join(lines)
+    )
 
 
 def _shapes(tree: Any) -> dict[str, Any]:
@@ -150,8 +177,3 @@ def absent() -> jax.Array:
 def is_absent(leaf: Any) -> bool:
     """Whether a leaf of a tree of states is `absent`, which no state of numbers is."""
     return leaf.dtype == jnp.bool_ and leaf.shape == (0,)
-
-
-def label(path: Any) -> str:
-    """Return a leaf's path as errors name it."""
-    return jax.tree_util.keystr(path) or "(the whole tree)"

@@ -45,8 +45,8 @@ def adagrad(step):
 
 
 REFUSED = {
-    "another dict": ({"model": {}}, ["keys 'state' and 'param_groups', but got ['model']"]),
-    "no dict": ([1], ["but got list"]),
+    "another dict": ({"model": {}}, ["'state' and 'param_groups' is missing from 'model'"]),
+    "no dict": ([1], ["here or in torch, but got a list"]),
     "another optimizer": (
         UNKNOWN,
         [f"group 0: no optimizer has the keys 'lr', 'velocity'; supported are {SUPPORTED}"],
@@ -102,10 +102,93 @@ REFUSED = {
 @pytest.mark.parametrize("name", REFUSED)
 def test_from_state_dict_lists_every_problem(name):
     state_dict, texts = REFUSED[name]
-    with pytest.raises(ValueError, match=r"^from_state_dict\(\): ") as caught:
+    with pytest.raises(ValueError, match=r"^from_state_dict\(\)") as caught:
         torchwise.from_state_dict(state_dict, PARAMS)
     for text in texts:
         assert text in str(caught.value)
+
+
+TAKES = "from_state_dict() takes what state_dict() of an optimizer returned, here or in torch, but "
+MALFORMED = {
+    "nothing": (None, "got a NoneType"),
+    "a state": (torchwise.sgd(0.1).init(PARAMS), "got a ChainState"),
+    "a whole checkpoint": (
+        {"model": {}, "optimizer": sgd_dict()},
+        "'state' and 'param_groups' is missing from 'model', 'optimizer'; pass what is under "
+        "'optimizer'",
+    ),
+    "no state": ({**sgd_dict(), "state": None}, "'state' is a NoneType, no dict"),
+    "a list in the state": (
+        {**sgd_dict(), "state": {0: [1]}},
+        "the state of 0 is a list, no dict",
+    ),
+    "no list of groups": ({**sgd_dict(), "param_groups": {}}, "'param_groups' is a dict, no list"),
+    "no group": ({**sgd_dict(), "param_groups": [1]}, "group 0 is a int, no dict"),
+    "no ids": ({"state": {}, "param_groups": [{"lr": 1}]}, "group 0 has no list of ids under "),
+    "tensors": (
+        sgd_dict(params=[torch.ones(2)]),
+        "group 0 has something else than ids under 'params'",
+    ),
+    "no names": (sgd_dict(param_names=3), "group 0 has a int under 'param_names', no list"),
+}
+
+
+@pytest.mark.parametrize("name", MALFORMED)
+def test_from_state_dict_of_no_state_dict(name):
+    given, text = MALFORMED[name]
+    with pytest.raises(ValueError, match=f"^{re.escape(TAKES + text)}"):
+        torchwise.from_state_dict(given, PARAMS)
+
+
+WRONG_ARGUMENTS = {
+    "no params": ({"params": None}, ValueError, "params is None: pass the tree of parameters"),
+    "a state": (
+        {"params": torchwise.sgd(0.1).init(PARAMS)},
+        TypeError,
+        "params is a state: pass the tree of parameters",
+    ),
+    "a model": (
+        {"params": {**PARAMS, "activation": jax.nn.relu, "name": "relu"}},
+        TypeError,
+        "params has leaves that are no arrays (['activation'] is custom_jvp, ['name'] is str): "
+        "pass the arrays alone, as eqx.filter(model, eqx.is_inexact_array) of an Equinox module",
+    ),
+    "one name": (
+        {"names": "bw"},
+        TypeError,
+        "names is a str: pass a list of torch's names, as that of model.named_parameters()",
+    ),
+    "a dict as layout": (
+        {"layout": {"w": "weight"}},
+        TypeError,
+        "layout is a dict: pass a torchwise.Layout",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", WRONG_ARGUMENTS)
+def test_arguments_of_other_kinds(name):
+    arguments, error, text = WRONG_ARGUMENTS[name]
+    arguments = {"params": PARAMS, **arguments}
+    transform = torchwise.sgd(0.1)
+    with pytest.raises(error, match=f"^{re.escape('from_state_dict(): ' + text)}$"):
+        torchwise.from_state_dict(sgd_dict(), **arguments)
+    with pytest.raises(error, match=f"^{re.escape('to_state_dict(): ' + text)}$"):
+        torchwise.to_state_dict(transform, transform.init(PARAMS), **arguments)
+
+
+@pytest.mark.parametrize(
+    ("state", "text"),
+    [
+        (None, "(the whole tree) is None in what was given, a ChainState in what was expected"),
+        (sgd_dict(), "(the whole tree) is a dict in what was given, a ChainState in what was exp"),
+        (torchwise.adam(0.1).init(PARAMS), ".step is an array in what was given, None in what "),
+    ],
+)
+def test_to_state_dict_of_another_state(state, text):
+    text = f"to_state_dict(): the state is not that of these parameters: {text}"
+    with pytest.raises(ValueError, match=f"^{re.escape(text)}.*; pass what init"):
+        torchwise.to_state_dict(torchwise.sgd(0.1, 0.9), state, PARAMS)
 
 
 def torch_dict(case):
@@ -233,5 +316,5 @@ def test_two_leaves_cannot_have_one_name():
 
 def test_a_state_of_other_parameters_is_refused():
     transform = torchwise.sgd(0.1, 0.9)
-    with pytest.raises(ValueError, match="the state is not that of these parameters: PyTreeDef"):
+    with pytest.raises(ValueError, match=r"not that of these parameters: .*\['b'\] is in what was"):
         torchwise.to_state_dict(transform, transform.init({"x": jax.numpy.ones(2)}), PARAMS)

@@ -11,6 +11,7 @@ from torchwise import trees
 from torchwise.optax_states.matching import match_of
 from torchwise.placement import placed_like
 from torchwise.state_dict.entry import arrays_of
+from torchwise.structure import difference
 from torchwise.transformation import Chain, ChainState
 
 _COUNT = "count"  # what all of optax's states call it
@@ -105,7 +106,7 @@ def from_optax_state(
     """
     call = "from_optax_state()"
     match = match_of(call, transform, params)
-    problem = trees.difference(optax_state, jax.eval_shape(match.optimizer.init, params))
+    problem = difference(optax_state, jax.eval_shape(match.optimizer.init, params))
     if problem:
         raise ValueError(
             f"{call}: the state is not that of these parameters in the transformation of optax "
@@ -134,7 +135,7 @@ def from_optax_state(
 
 
 def _check_state(call: str, state: Any, chain: Chain, params: Any) -> None:
-    problem = trees.difference(state, jax.eval_shape(chain.init, params))
+    problem = difference(state, jax.eval_shape(chain.init, params))
     if problem:
         raise ValueError(f"{call}: the state is not that of these parameters: {problem}")
 

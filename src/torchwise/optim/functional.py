@@ -18,8 +18,8 @@ from torchwise.param_groups import (
 )
 from torchwise.rule import Rule
 from torchwise.state_dict.chain_state import chain_state, entries_of, rule_chain
+from torchwise.structure import difference
 from torchwise.transformation import Chain
-from torchwise.trees import difference
 
 Owners = Sequence[tuple[Rule, Sequence[Parameter]]]
 

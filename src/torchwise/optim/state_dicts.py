@@ -11,6 +11,7 @@ from torchwise.optim.state import ParameterState, State
 from torchwise.placement import placed_like
 from torchwise.rule import Rule
 from torchwise.state_dict.entry import Target, load_state
+from torchwise.state_dict.form import malformed, malformed_group, malformed_names
 from torchwise.state_dict.layout import Place
 from torchwise.state_dict.matching import match_names
 
@@ -90,7 +91,7 @@ def from_dict(
 
 def refuse_malformed(state_dict: Any) -> None:
     """Raise a ValueError for what is no state dict of an optimizer at all."""
-    _refuse(_malformed(state_dict))
+    _refuse(malformed(state_dict))
 
 
 def _refuse(problem: str | None) -> None:
@@ -99,49 +100,6 @@ def _refuse(problem: str | None) -> None:
             "load_state_dict() takes what state_dict() of an optimizer returned, here or in torch, "
             f"but {problem}"
         )
-
-
-def _malformed(state_dict: Any) -> str | None:
-    if not isinstance(state_dict, Mapping):
-        return f"got a {type(state_dict).__name__}"
-    missing = [key for key in ("state", "param_groups") if key not in state_dict]
-    if missing:
-        within = [key for key, value in state_dict.items() if _malformed(value) is None]
-        meant = f"; pass what is under {within[0]!r}" if within else ""
-        return f"{' and '.join(map(repr, missing))} is missing from {_keys(state_dict)}{meant}"
-    state, groups = state_dict["state"], state_dict["param_groups"]
-    if not isinstance(state, Mapping):
-        return f"'state' is a {type(state).__name__}, no dict"
-    for identity, entry in state.items():
-        if not isinstance(entry, Mapping):
-            return f"the state of {identity!r} is a {type(entry).__name__}, no dict"
-    if not isinstance(groups, list | tuple):
-        return f"'param_groups' is a {type(groups).__name__}, no list"
-    return None
-
-
-def _malformed_group(index: int, group: Any) -> str | None:
-    if not isinstance(group, Mapping):
-        return f"group {index} is a {type(group).__name__}, no dict"
-    ids = group.get("params")
-    if not isinstance(ids, list | tuple):
-        return f"group {index} has no list of ids under 'params', but {_keys(group)}"
-    if not all(isinstance(identity, int | str) for identity in ids):
-        return f"group {index} has something else than ids under 'params'"
-    return None
-
-
-def _malformed_names(index: int, group: Group) -> str | None:
-    names = group.get("param_names", [])
-    listed = isinstance(names, list | tuple) and all(isinstance(name, str) for name in names)
-    if "param_names" in group and not (listed and len(names) == len(group["params"])):
-        return f"group {index} has no name for each parameter under 'param_names'"
-    return None
-
-
-def _keys(mapping: Mapping[Any, Any]) -> str:
-    listed = [repr(key) for key in mapping][:8]
-    return ", ".join(listed) + ", ..." * (len(mapping) > len(listed)) if listed else "an empty dict"
 
 
 def match(
@@ -167,13 +125,13 @@ def match(
     if len(saved_groups) != len(param_groups):
         raise ValueError("loaded state dict has a different number of parameter groups")
     for index, (saved, live) in enumerate(zip(saved_groups, param_groups)):
-        _refuse(_malformed_group(index, saved))
+        _refuse(malformed_group(index, saved))
         if len(saved["params"]) != len(live["params"]):
             raise ValueError(
                 "loaded state dict contains a parameter group that doesn't match the size of "
                 "optimizer's group"
             )
-        _refuse(_malformed_names(index, saved))
+        _refuse(malformed_names(index, saved))
     problems: list[str] = []
     owners: dict[Any, Owner] = {}
     groups = []

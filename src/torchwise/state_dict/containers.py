@@ -15,8 +15,8 @@ import numpy as np
 import optax
 
 from torchwise.state_dict.neighbors import name_of, refuse_neighbor
+from torchwise.structure import difference
 from torchwise.transformation import Chain, ChainState, Definition
-from torchwise.trees import difference
 
 
 class Part(NamedTuple):
@@ -144,7 +144,10 @@ def _part(definition: Definition, node: _Node) -> Part:
     chain = Chain(definition.transforms, definition.per_parameter_steps)
     problem = difference(node.state, bare(jax.eval_shape(chain.init, node.params)))
     if problem:
-        raise ValueError(f"to_state_dict(): the state is not that of these parameters: {problem}")
+        raise ValueError(
+            f"to_state_dict(): the state is not that of these parameters: {problem}; pass what "
+            "init(), step() or update() of this transform returned for them"
+        )
     return Part(chain, node.state, tuple(jax.tree.leaves(node.places)))
 
 

@@ -1,7 +1,7 @@
 """The state of an optimizer: from torch's dict, and to it."""
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -18,10 +18,13 @@ from torchwise.rule import Rule
 from torchwise.state_dict.chain_state import chain_state, entries_of, rule_chain, steps_of
 from torchwise.state_dict.containers import Part, bare, parts_of
 from torchwise.state_dict.entry import Target, load_state
+from torchwise.state_dict.form import malformed, malformed_group
 from torchwise.state_dict.groups import completed, group_of, rule_of, rule_type, torch_rule
 from torchwise.state_dict.layout import Layout, Place
 from torchwise.state_dict.matching import match_ids, match_names
-from torchwise.trees import difference
+from torchwise.structure import difference, named
+from torchwise.transformation import ChainState
+from torchwise.trees import refuse_statics
 
 
 def from_state_dict(
@@ -72,6 +75,7 @@ def from_state_dict(
         Array([1., 1.], dtype=float32)
     """
     saved, groups = _parts(state_dict)
+    _refuse_arguments("from_state_dict", params, names, layout)
     places = layout.places(params)
     members, problems = match_ids(groups, places, names)
     rules, options, invalid = _rules(saved, groups, optimizer)
@@ -145,6 +149,7 @@ def to_state_dict(
         >>> state_dict["state"], state_dict["param_groups"][0]["param_names"]
         ({0: {'momentum_buffer': Array([1., 1.], dtype=float32)}}, ['w'])
     """
+    _refuse_arguments("to_state_dict", params, names, layout)
     places = layout.places(params)
     state = bare(state)
     if isinstance(transform, ParamGroups):
@@ -189,19 +194,44 @@ def _refuse_mixture(parts: Sequence[Part]) -> None:
 def _own_parts(transform: ParamGroups, state: Any, params: Any) -> list[Part]:
     problem = difference(state, bare(jax.eval_shape(transform.init, params)))
     if problem:
-        raise ValueError(f"to_state_dict(): the state is not that of these parameters: {problem}")
+        raise ValueError(
+            f"to_state_dict(): the state is not that of these parameters: {problem}; pass what "
+            "init(), step() or update() of this transform returned for them"
+        )
     members = transform.grouping.members
     return list(map(Part, transform.chains, chain_states(state), members))
 
 
 def _parts(state_dict: Any) -> tuple[Mapping[Any, Any], Sequence[Mapping[str, Any]]]:
-    keys = list(state_dict) if isinstance(state_dict, Mapping) else type(state_dict).__name__
-    if "state" not in keys or "param_groups" not in keys:
+    problem = malformed(state_dict)
+    groups = [] if problem else state_dict["param_groups"]
+    found = [malformed_group(index, group) for index, group in enumerate(groups)]
+    problem = next(filter(None, [problem, *found]), None)
+    for index, group in enumerate(groups):
+        names = group.get("param_names", []) if problem is None else []
+        if not isinstance(names, list | tuple):
+            problem = f"group {index} has a {type(names).__name__} under 'param_names', no list"
+    if problem:
         raise ValueError(
-            "from_state_dict(): an optimizer's state dict has the keys 'state' and 'param_groups', "
-            f"but got {keys}"
+            "from_state_dict() takes what state_dict() of an optimizer returned, here or in torch, "
+            f"but {problem}"
         )
     return state_dict["state"], state_dict["param_groups"]
+
+
+def _refuse_arguments(call: str, params: Any, names: Sequence[str] | None, layout: Layout) -> None:
+    if params is None:
+        raise ValueError(f"{call}(): params is None: pass the tree of parameters")
+    if isinstance(params, ChainState):
+        raise TypeError(f"{call}(): params is a state: pass the tree of parameters")
+    refuse_statics(call, params)
+    if isinstance(names, str) or not isinstance(names, Iterable | None):
+        raise TypeError(
+            f"{call}(): names is {named(names)}: pass a list of torch's names, as that of "
+            "model.named_parameters()"
+        )
+    if not isinstance(layout, Layout):
+        raise TypeError(f"{call}(): layout is {named(layout)}: pass a torchwise.Layout")
 
 
 def _refuse(problems: Sequence[str]) -> None:
