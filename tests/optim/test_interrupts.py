@@ -154,6 +154,9 @@ def test_signals_in_a_loop_lose_nothing(monkeypatch):
                     optimizer.train_step(loss, X)
             except KeyboardInterrupt:
                 seen += 1
+            except ValueError as error:  # JAX makes one of it where it compares static arguments
+                assert "KeyboardInterrupt" in str(error)
+                seen += 1
             assert all(np.all(np.isfinite(leaf)) for leaf in jax.tree.leaves(optimizer.params))
             assert set(optimizer.state_dict()["state"]) == {0, 1}
     finally:
