@@ -155,7 +155,8 @@ def test_signals_in_a_loop_lose_nothing(monkeypatch):
             except KeyboardInterrupt:
                 seen += 1
             except ValueError as error:  # JAX makes one of it where it compares static arguments
-                assert "KeyboardInterrupt" in str(error)
+                if "KeyboardInterrupt" not in str(error):
+                    raise
                 seen += 1
             assert all(np.all(np.isfinite(leaf)) for leaf in jax.tree.leaves(optimizer.params))
             assert set(optimizer.state_dict()["state"]) == {0, 1}
