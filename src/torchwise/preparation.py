@@ -120,7 +120,8 @@ def refuse_order(call: str, grads: Any, params: Any) -> None:
     for name, value in (("grads", grads), ("params", params)):
         if isinstance(value, ChainState):
             raise TypeError(f"{call}(): {name} is a state: {order}")
-        if jax.tree.leaves(value) and all(map(trees.is_static, jax.tree.leaves(value))):
+        leaves = jax.tree.leaves(value)
+        if leaves and all(trees.is_static(one) and not trees.is_missing(one) for one in leaves):
             raise TypeError(f"{call}(): {name} is {named(value)} without arrays: {order}")
     if grads is None and not jax.tree_util.all_leaves([params]) and jax.tree.leaves(params):
         raise ValueError(f"{call}(): grads is None: {order}, with None for single parameters alone")
