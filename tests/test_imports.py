@@ -30,6 +30,8 @@ LAYERS = [
         "strips",
         "apply",
         "gathering",
+        "states",
+        "preparation",
         "transformation",
     ),
     *("schedules", "param_groups", "blocks", "rules", "checkpoint", "state_dict", "optax_states"),

@@ -12,6 +12,7 @@ from torchwise.doubles import in_double
 from torchwise.fields import Fields
 from torchwise.numbers import Scalar, double, refuse
 from torchwise.rounding import add, div, lerp, mul, pinned, select, sub
+from torchwise.structure import first_difference
 
 
 class AverageState(NamedTuple):
@@ -178,9 +179,10 @@ def _matching(averages: Any, params: Any) -> list[Any]:
     """Return the leaves of an average, of parameters that it fits."""
     entries, treedef = jax.tree.flatten_with_path(params)
     if jax.tree.structure(averages) != treedef:
+        problem = first_difference(averages, params, "the state", "params")
         raise ValueError(
-            "update(): the state was made for other parameters:\n"
-            f"  state: {jax.tree.structure(averages)}\n  parameters: {treedef}"
+            f"update(): the state was made for other parameters: {problem}; pass params as "
+            "init(params) got them"
         )
     leaves = jax.tree.leaves(averages)
     problems = [

@@ -11,18 +11,11 @@ import optax
 from torchwise import trees
 from torchwise.apply import step_leaves, update_leaves
 from torchwise.frames import Frame
+from torchwise.preparation import Work, no_increment, prepare, refuse_order, run
 from torchwise.rule import Block, Empty
+from torchwise.states import ChainState, wrong_state
 from torchwise.structure import first_difference
-from torchwise.transformation import (
-    Chain,
-    ChainState,
-    Work,
-    no_increment,
-    prepare,
-    refuse_order,
-    run,
-    wrong_state,
-)
+from torchwise.transformation import Chain
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -2,7 +2,7 @@
 
 import functools
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, ParamSpec, Protocol, overload, runtime_checkable
 
 import jax
@@ -10,30 +10,15 @@ import jax.numpy as jnp
 import optax
 
 from torchwise import trees
-from torchwise.apply import at_first, counts, numbers_at, step_leaves, update_leaves
-from torchwise.frames import Frame
-from torchwise.gathering import gathered
-from torchwise.leaf import Leaf, Parts
+from torchwise.apply import at_first, counts, step_leaves, update_leaves
+from torchwise.leaf import Parts
 from torchwise.placement import placed_like
-from torchwise.rounding import full_like
+from torchwise.preparation import prepare, run
 from torchwise.rule import Block, Rule, Transform
-from torchwise.sparse import as_gradient
-from torchwise.structure import first_difference, named
+from torchwise.states import ChainState, all_fields, trees_of
+from torchwise.structure import named
 
 P = ParamSpec("P")
-
-
-class ChainState(NamedTuple):
-    """The state of a chain.
-
-    Attributes:
-        step: how many gradients there have been (int32, 0-d); a tree of such counts, like the
-            parameters, with `per_parameter_steps`; None if nothing in the chain needs it.
-        states: one NamedTuple per part, each field a tree like the parameters, or None.
-    """
-
-    step: Any
-    states: tuple[Any, ...]
 
 
 class Definition(NamedTuple):
@@ -252,50 +237,6 @@ def as_function(rule: Callable[P, Rule], name: str) -> Callable[P, Chain]:
     return function
 
 
-class Work(NamedTuple):
-    """A step of a chain that is prepared.
-
-    Attributes:
-        live: the leaves that have gradients, with their positions.
-        step: the new count.
-        states: of all leaves, one per part.
-        old: the state before.
-        params: all leaves.
-        frame: of the parameters.
-    """
-
-    live: list[tuple[int, Leaf]]
-    step: Any
-    states: list[tuple[Any, ...]]
-    old: ChainState
-    params: list[Any]
-    frame: Frame
-
-    @property
-    def increments(self) -> list[Any]:
-        """What leaves without a gradient get in the place of an increment."""
-        return list(map(no_increment, self.params))
-
-    def finish(self, results: Sequence[Any], rest: list[Any]) -> tuple[Any, ChainState]:
-        """Return the tree of results, with `rest` for leaves without a gradient; and the state."""
-        values, states = list(rest), list(self.states)
-        for (index, _), (value, held) in zip(self.live, results):
-            values[index], states[index] = value, held
-        new = tuple(
-            _trees_of([leaf[position] for leaf in states], old, self.frame.filled)
-            for position, old in enumerate(self.old.states)
-        )
-        return self.frame.treedef.unflatten(values), ChainState(self.step, new)
-
-
-def no_increment(param: Any) -> Any:
-    """Return what leaves a parameter as it is.
-
-    For what is no array that is None, as in optax, and as `equinox.apply_updates` takes it.
-    """
-    return None if trees.is_constant(param) else full_like(param, -0.0)  # p + -0.0 is p, to the bit
-
-
 def _init(definition: Definition, params: Any) -> ChainState:
     leaves, treedef = jax.tree.flatten(_without_statics(params))
     leaves = list(map(jnp.asarray, leaves))
@@ -310,8 +251,8 @@ def _init(definition: Definition, params: Any) -> ChainState:
             for leaf in leaves:
                 part.check_param(leaf)
         initial = [placed_like(leaf, part.init(leaf)) for leaf in leaves]
-        fields = _all_fields(part, initial)
-        states.append(_trees_of(initial, fields, lambda _, values: treedef.unflatten(values)))
+        fields = all_fields(part, initial)
+        states.append(trees_of(initial, fields, lambda _, values: treedef.unflatten(values)))
     return ChainState(step, tuple(states))
 
 
@@ -339,233 +280,3 @@ def _update(
     work = prepare("update", definition, updates, state, params)
     (results,) = run(update_leaves, [work])
     return work.finish(results, work.increments)
-
-
-def run(move: Callable[..., list[Any]], works: Sequence[Work]) -> list[list[Any]]:
-    """Return the results of several chains, whose leaves go together: a norm is one of them all."""
-    leaves = [leaf for work in works for _, leaf in work.live]
-    results = iter(move(gathered(leaves)))
-    return [[next(results) for _ in work.live] for work in works]
-
-
-def prepare(call: str, chain: Chain | Definition, grads: Any, state: Any, params: Any) -> Work:
-    """Line up gradients, states and parameters, count the step, and derive its numbers."""
-    parts = chain.parts
-    refuse_order(call, grads, params)
-    gradients = trees.align(call, grads, params)
-    frame = Frame(params)
-    leaves = jax.tree.leaves(params)
-    arrays = [
-        leaf if grad is None and trees.is_constant(leaf) else jnp.asarray(leaf)
-        for leaf, grad in zip(leaves, gradients)
-    ]
-    states, held = _states_of(call, parts, state, frame, params)
-    _refuse_shapes(call, parts, states, params)
-    _refuse_stateless(call, gradients, held, params)
-    apart = [
-        grad is None and (trees.never_moves(leaf) or not has)
-        for leaf, grad, has in zip(leaves, gradients, held)
-    ]
-    step, counted = _counted(call, chain, state.step, gradients, apart, params)
-    shared = None if chain.per_parameter_steps else numbers_at(parts, step)
-    live = []
-    for index, grad in enumerate(gradients):
-        if grad is not None:
-            param = arrays[index]
-            n = numbers_at(parts, counted[index]) if shared is None else shared
-            leaf = Leaf(parts, as_gradient(grad, param.dtype), param, states[index], n)
-            live.append((index, leaf))
-    return Work(live, step, states, state, arrays, frame)
-
-
-def refuse_order(call: str, grads: Any, params: Any) -> None:
-    """Raise for arguments that are missing, or where others belong."""
-    order = f"call {call}(grads, state, params)"
-    if params is None:
-        raise ValueError(f"{call}() needs the parameters: {order}")
-    for name, value in (("grads", grads), ("params", params)):
-        if isinstance(value, ChainState):
-            raise TypeError(f"{call}(): {name} is a state: {order}")
-        if jax.tree.leaves(value) and all(map(trees.is_static, jax.tree.leaves(value))):
-            raise TypeError(f"{call}(): {name} is {named(value)} without arrays: {order}")
-    if grads is None and not jax.tree_util.all_leaves([params]) and jax.tree.leaves(params):
-        raise ValueError(f"{call}(): grads is None: {order}, with None for single parameters alone")
-
-
-def _counted(
-    call: str,
-    chain: Chain | Definition,
-    step: Any,
-    gradients: Sequence[Any],
-    apart: Sequence[bool],
-    params: Any,
-) -> tuple[Any, list[Any]]:
-    """Return the new count, and that of each leaf.
-
-    Args:
-        call: see `prepare`.
-        chain: likewise.
-        step: of the old state.
-        gradients: one for each leaf, or None.
-        apart: for each leaf, whether it may lack a gradient where steps are counted once for all.
-        params: the parameters.
-    """
-    if step is None:
-        if counts(chain.parts):
-            raise ValueError(
-                f"{call}(): the state has no step, but the transform counts steps, as a schedule "
-                "does: pass a state that its own init(params) made; groups behind a block do not "
-                "count for it: give the block a number, or an array that changes between steps"
-            )
-        return None, [None] * len(gradients)
-    if chain.per_parameter_steps:
-        frame = Frame(params)
-        olds = frame.read(step)
-        if olds is None:
-            raise ValueError(
-                f"{call}(): the step of the state is {named(step)}, but the transform counts the "
-                "steps of each parameter: pass what init(params) of this transform returned"
-            )
-        _refuse_stateless(call, gradients, [old is not None for old in olds], params)
-        counted = [old if grad is None else old + 1 for old, grad in zip(olds, gradients)]
-        return frame.filled(step, counted), counted
-    if not jax.tree_util.all_leaves([step]):
-        raise ValueError(
-            f"{call}(): the state counts the steps of each parameter, the transform once for all: "
-            "wrap it as torchwise.chain(transform, per_parameter_steps=True)"
-        )
-    _refuse_missing(call, gradients, apart, params)
-    step = step + 1
-    return step, [step] * len(gradients)
-
-
-def _refuse_missing(
-    call: str, gradients: Sequence[Any], apart: Sequence[bool], params: Any
-) -> None:
-    if all(grad is not None for grad in gradients):
-        return
-    entries = zip(jax.tree.leaves_with_path(params), gradients, apart)
-    missing = [trees.label(path) for (path, _), grad, may in entries if grad is None and not may]
-    if missing:
-        raise ValueError(
-            f"{call}(): no gradient for {', '.join(missing)}, but steps are counted once for all "
-            "parameters; torchwise.chain(transform, per_parameter_steps=True) counts them for each "
-            "parameter, as torch does"
-        )
-
-
-def _refuse_stateless(
-    call: str, gradients: Sequence[Any], held: Sequence[bool], params: Any
-) -> None:
-    entries = zip(jax.tree.leaves_with_path(params), gradients, held)
-    found = [trees.label(path) for (path, _), grad, has in entries if grad is not None and not has]
-    if found:
-        raise ValueError(
-            f"{call}(): the state was made without {', '.join(found)}, for which there is a "
-            "gradient: call init with all parameters that are to move"
-        )
-
-
-def _all_fields(part: Transform, states: list[Any]) -> Any:
-    """Return a state that has whatever one of these has; without any, what arrays of 0 or 2 have.
-
-    optax calls `init` with a tree that has no leaves to find out where the parameters are.
-    """
-    shapes = () if states else ((), (1, 1))
-    examples = [jax.eval_shape(part.init, jax.ShapeDtypeStruct(one, "float32")) for one in shapes]
-    columns = zip(*states, *examples) if part.State._fields else ()
-    return part.State(*(next((one for one in each if one is not None), None) for each in columns))
-
-
-def _trees_of(states: list[Any], like: Any, tree_of: Callable[[Any, list[Any]], Any]) -> Any:
-    """Turn one NamedTuple per leaf inside out: into one of trees, or None where `like` has None."""
-    fields = []
-    for name, example in like._asdict().items():
-        values = [getattr(state, name) for state in states]
-        filled = [trees.absent() if value is None else value for value in values]
-        fields.append(None if example is None else tree_of(example, filled))
-    return type(like)(*fields)
-
-
-def _states_of(
-    call: str, parts: Parts, state: Any, frame: Frame, params: Any
-) -> tuple[list[tuple[Any, ...]], list[bool]]:
-    """Return the states of each leaf, one per part; and whether the state was made for the leaf."""
-    size = frame.treedef.num_leaves
-    if not isinstance(state, ChainState):
-        raise ValueError(wrong_state(call, state))
-    kinds, wanted = [type(one) for one in state.states], [part.State for part in parts]
-    if kinds != wanted:
-        raise ValueError(wrong_state(call, state, f", which has {_names(wanted)}"))
-    columns, held = [], [True] * size
-    for inner in state.states:
-        fields = []
-        for tree in inner:
-            leaves = [trees.absent()] * size if tree is None else frame.read(tree)
-            if leaves is None:
-                problem = first_difference(tree, params, "the state", "params")
-                raise ValueError(
-                    f"{call}(): the state was made for other parameters: {problem}; pass params as "
-                    "init(params) got them"
-                )
-            held = [has and leaf is not None for has, leaf in zip(held, leaves)]
-            fields.append([None if _lacks(leaf) else leaf for leaf in leaves])
-        rows = zip(*fields) if fields else [()] * size
-        columns.append([type(inner)(*row) for row in rows])
-    return (list(zip(*columns)) if columns else [()] * size), held
-
-
-def wrong_state(call: str, state: Any, wanted: str = "") -> str:
-    """Return the error for what is no state of a transform."""
-    remedy = f"{wanted}: call {call}(grads, state, params) with what init(params) returned"
-    if isinstance(state, ChainState):
-        return (
-            f"{call}(): the state is that of another transform: "
-            f"{_names([type(one) for one in state.states])}, not one that init() of this transform "
-            f"returned{remedy}"
-        )
-    if isinstance(state, Mapping) and "param_groups" in state:
-        return (
-            f"{call}(): the state is a state dict of torch, not one that init() of this transform "
-            "returned: from_state_dict(state_dict, params) returns a transform and its state"
-        )
-    return (
-        f"{call}(): the state is not one that init() of this transform returned, but {named(state)}"
-        f"{remedy}"
-    )
-
-
-def _names(states: Sequence[Any]) -> str:
-    return f"({', '.join(one.__name__ for one in states)})"
-
-
-def _refuse_shapes(call: str, parts: Parts, states: Sequence[tuple[Any, ...]], params: Any) -> None:
-    """Raise a ValueError for states of parameters of other shapes, which might broadcast."""
-    known: dict[Any, Any] = {}
-    problems = []
-    for (path, param), held in zip(jax.tree.leaves_with_path(params), states):
-        if trees.is_static(param):
-            continue
-        shape, dtype = jnp.shape(param), jnp.result_type(param)
-        for index, (part, state) in enumerate(zip(parts, held)):
-            for name, value in state._asdict().items():
-                if value is None or jnp.shape(value) == shape:  # as most are
-                    continue
-                if (index, shape, dtype) not in known:
-                    like = jax.ShapeDtypeStruct(shape, dtype)
-                    known[index, shape, dtype] = jax.eval_shape(part.init, like)
-                wanted = getattr(known[index, shape, dtype], name)
-                if wanted is not None and jnp.shape(value) != wanted.shape:
-                    problems.append(
-                        f"{trees.label(path)}: {name!r} has shape {jnp.shape(value)}, but the "
-                        f"parameter has {shape}"
-                    )
-    if problems:
-        listed = "\n  ".join(problems)
-        raise ValueError(
-            f"{call}(): the state does not fit; init(params) makes one that does:\n  {listed}"
-        )
-
-
-def _lacks(leaf: Any) -> bool:
-    return leaf is None or trees.is_absent(leaf)

@@ -51,7 +51,8 @@ def is_static(leaf: Any) -> bool:
 
 def is_constant(leaf: Any) -> bool:
     """Whether a leaf is no array: without a gradient, it is a part of the program, not a number."""
-    return is_static(leaf) or isinstance(leaf, float | int | complex)
+    is_number = isinstance(leaf, float | int | complex) and not isinstance(leaf, np.generic)
+    return is_static(leaf) or is_number
 
 
 def never_moves(leaf: Any) -> bool:

@@ -10,6 +10,7 @@ import optax
 import pytest
 
 import torchwise
+from cases import OPTIMIZERS
 from distance import same_bits
 
 
@@ -185,3 +186,23 @@ def test_groups_take_a_whole_model(groups, momentum):
         grads = eqx.tree_at(lambda model: model.frozen, GRADS, ones, is_leaf=lambda x: x is None)
         with pytest.raises(ValueError, match=r"\.frozen has a gradient, but is in no group"):
             loaded.step(grads, state, MODEL)
+
+
+def test_a_whole_model_in_optax_chain():
+    transform = optax.chain(optax.clip_by_global_norm(1.0), torchwise.sgd(0.5, 0.9))
+    expected, _ = transform.update(GRADS, transform.init(FROZEN), FROZEN)
+    updates, _ = transform.update(GRADS, transform.init(MODEL), MODEL)
+    assert all(map(same_bits, arrays_of(updates), arrays_of(expected)))
+    assert_rest_is_the_same(eqx.apply_updates(MODEL, updates))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("optimizer", OPTIMIZERS.values(), ids=OPTIMIZERS)
+def test_a_whole_model_in_every_optimizer(optimizer):
+    transform = torchwise.chain(optimizer.ours(), per_parameter_steps=True)
+    params = arrays_of(MODEL)
+    expected, _ = transform.step(arrays_of(GRADS), transform.init(params), params)
+    for made_of in FILTERED.values():
+        new, _ = transform.step(GRADS, transform.init(made_of), MODEL)
+        assert all(map(same_bits, arrays_of(new), expected))
+        assert_rest_is_the_same(new)

@@ -5,6 +5,7 @@ import re
 import flax.linen
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 import pytest
 import torch
@@ -257,3 +258,16 @@ def test_integers_among_the_parameters_get_increments():
     grads = jax.grad(lambda p: jnp.sum(p["w"]), allow_int=True)(params)
     updates, _ = SGD.update(grads, state, params)
     assert optax.apply_updates(params, updates)["n"].tolist() == [0, 1, 2]
+
+
+def test_integers_alone_stand_still():
+    params = {"n": jnp.arange(3)}
+    grads = jax.grad(lambda p: 0.0, allow_int=True)(params)
+    new, _ = SGD.step(grads, SGD.init(params), params)
+    assert new["n"].tolist() == [0, 1, 2]
+
+
+def test_a_number_of_numpy_without_a_gradient_gets_an_increment():
+    params = {"w": jnp.ones(2), "frozen": np.float64(2.0)}
+    updates, _ = SGD.update({"w": jnp.ones(2), "frozen": None}, SGD.init(params), params)
+    assert updates["frozen"] == 0

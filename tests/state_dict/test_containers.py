@@ -11,7 +11,7 @@ import torch
 from flax import nnx
 
 import torchwise
-from torchwise.transformation import ChainState
+from torchwise.states import ChainState
 
 PARAMS = {"a": jnp.arange(4.0).reshape(2, 2), "b": {"c": jnp.ones(3), "d": jnp.array([2.0])}}
 LABELS = {"a": "one", "b": {"c": "two", "d": "one"}}

@@ -11,8 +11,9 @@ from torchwise import trees
 from torchwise.optax_states.matching import match_of
 from torchwise.placement import placed_like
 from torchwise.state_dict.entry import arrays_of
+from torchwise.states import ChainState
 from torchwise.structure import difference
-from torchwise.transformation import Chain, ChainState
+from torchwise.transformation import Chain
 
 _COUNT = "count"  # what all of optax's states call it
 

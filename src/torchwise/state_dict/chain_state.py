@@ -16,7 +16,8 @@ from torchwise.state_dict.entry import (
     initial_entry,
     step_of,
 )
-from torchwise.transformation import Chain, ChainState
+from torchwise.states import ChainState
+from torchwise.transformation import Chain
 from torchwise.trees import absent, is_absent
 
 Entry = Mapping[str, Any]

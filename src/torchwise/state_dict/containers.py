@@ -15,8 +15,9 @@ import numpy as np
 import optax
 
 from torchwise.state_dict.neighbors import name_of, refuse_neighbor
+from torchwise.states import ChainState
 from torchwise.structure import difference
-from torchwise.transformation import Chain, ChainState, Definition
+from torchwise.transformation import Chain, Definition
 
 
 class Part(NamedTuple):

@@ -22,8 +22,8 @@ from torchwise.state_dict.form import malformed, malformed_group
 from torchwise.state_dict.groups import completed, group_of, rule_of, rule_type, torch_rule
 from torchwise.state_dict.layout import Layout, Place
 from torchwise.state_dict.matching import match_ids, match_names
+from torchwise.states import ChainState
 from torchwise.structure import difference, named
-from torchwise.transformation import ChainState
 from torchwise.trees import refuse_statics
 
 
