@@ -1,4 +1,4 @@
-"""The norm of all gradients together, in torch's steps, and the factor that shortens them to it."""
+"""The norm of all gradients together, in torch's steps, and the factor that clips them."""
 
 import math
 from collections.abc import Sequence
@@ -17,15 +17,15 @@ from torchwise.rounding import add, mul, pinned, reciprocal
 def get_total_norm(
     tree: Any, norm_type: float | str = 2.0, error_if_nonfinite: bool = False
 ) -> jax.Array:
-    """Return the norm of all arrays of a tree together, compiled.
+    """Return the norm of all arrays of a tree together, computed in one compiled program.
 
-    It is torch's norm of norms: that of each array is rounded to the array's type, and their norm
-    to the type that all of them promote to, so that bfloat16 gradients have a bfloat16 norm.
+    It is torch's norm of norms: the norm of each array is rounded to the array's type, and the norm
+    of these norms to the type that they promote to, so bfloat16 gradients have a bfloat16 norm.
 
     Args:
         tree: arrays of floating point or complex type; None and other missing gradients are left
             out.
-        norm_type: the order p of the norm, "inf" or `math.inf` for the largest absolute value. As
+        norm_type: the order p of the norm; "inf" or `math.inf` gives the largest absolute value. As
             in torch, 0 counts the arrays that are not all zero.
         error_if_nonfinite: raise an error for a norm that is infinite or NaN.
 
@@ -33,9 +33,9 @@ def get_total_norm(
         A 0-d array in the gradients' unit; 0 for a tree without arrays.
 
     Raises:
-        TypeError: naming a leaf that is no such array.
-        RuntimeError: as torch does, with `error_if_nonfinite`; and under `jax.jit`, where no number
-            is known and nothing can be raised.
+        TypeError: naming a leaf that is no such array, as a sparse gradient is.
+        RuntimeError: as torch does, with `error_if_nonfinite`; with it also under `jax.jit`, where
+            no number is known and nothing can be raised.
 
     Source: `torch.nn.utils.get_total_norm`.
 
@@ -86,7 +86,7 @@ def refuse_nonfinite(norm: jax.Array, norm_type: float) -> None:
 
 
 def check_limit(name: str, value: Any) -> None:
-    """Raise a ValueError for a limit that is known to be negative or NaN: it would turn signs."""
+    """Raise a ValueError for a limit known to be negative, which would turn signs, or NaN."""
     if not callable(value) and not isinstance(value, Tracer) and not value >= 0:
         raise ValueError(f"{name} must be at least 0, but is {value}")
 
