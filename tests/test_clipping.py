@@ -8,10 +8,13 @@ import numpy as np
 import optax
 import pytest
 import torch
+from jax.experimental.sparse import BCOO
 
 import torchwise
 from distance import same_bits, same_numbers, ulps_apart
 from torch_oracle import TorchRun, to_numpy, to_torch
+from torchwise import optim
+from torchwise.nn.utils import clip_grad_norm_, clip_grad_value_
 from torchwise.norms import clip_coefficient
 from torchwise.rounding import mul
 
@@ -134,10 +137,27 @@ def test_what_is_no_gradient():
     assert torchwise.get_total_norm(jnp.array([3.0, 4.0])) == 5
     for order in (math.inf, -math.inf, "inf"):
         assert torchwise.get_total_norm([jnp.zeros(0), jnp.array([2.0])], order) in (0, 2)
-    with pytest.raises(TypeError, match=r"\['a'\] is no gradient, but a array of type int32"):
+    with pytest.raises(TypeError, match=r"\['a'\] is no array of gradients, but an array of int32"):
         torchwise.get_total_norm({"a": jnp.array([1], jnp.int32)})
-    with pytest.raises(TypeError, match=r"\['a'\] is no gradient, but a str"):
+    with pytest.raises(TypeError, match=r"\['a'\] is no array of gradients, but a str"):
         torchwise.get_total_norm({"a": "text"})
+    sparse = BCOO.fromdense(jnp.ones((2, 3)), n_dense=1)
+    with pytest.raises(TypeError, match=r"\['a'\] .* a BCOO; pass its todense\(\)"):
+        torchwise.get_total_norm({"a": sparse})
+
+
+def test_sparse_gradients_are_refused():
+    table = jnp.ones((2, 3))
+    sparse = BCOO.fromdense(table, n_dense=1)
+    transform = torchwise.chain(torchwise.clip_grad_norm(1.0), torchwise.sgd(lr=0.1))
+    with pytest.raises(TypeError, match="looks at whole gradients, but one is sparse: pass"):
+        transform.step(sparse, transform.init(table), table)
+    parameter = optim.Parameter(table, name="table")
+    parameter.grad = sparse
+    for clip in (clip_grad_norm_, clip_grad_value_):
+        with pytest.raises(NotImplementedError, match="of parameter 'table' is sparse: pass its"):
+            clip(parameter, 1.0)
+    assert parameter.grad is sparse
 
 
 @pytest.mark.parametrize("value", [math.inf, math.nan])
@@ -357,7 +377,7 @@ def test_what_may_stand_in_front_of_groups():
     with pytest.raises(TypeError, match="argument 0"):
         torchwise.chain(transform, torchwise.maximize())
     scheduled = torchwise.chain(torchwise.clip_grad_norm(lambda count: 1.0), transform)
-    with pytest.raises(ValueError, match="do not count steps"):
+    with pytest.raises(ValueError, match="groups behind a block do not count for it"):
         scheduled.step(params, state, params)
     twice = torchwise.chain(
         torchwise.maximize(), torchwise.chain(torchwise.clip_grad_norm(1.0), transform)

@@ -1,4 +1,4 @@
-"""Averages of parameters over the steps of a run: stochastic weight averaging, exponential."""
+"""Averages of parameters over the steps of a run: stochastic weight averaging, moving averages."""
 
 import abc
 from typing import Any, NamedTuple
@@ -41,9 +41,9 @@ class Average(Fields):
     def update(self, state: AverageState, params: Any) -> AverageState:
         """Return the state after further parameters; the average of the first is they themselves.
 
-        Pure: jit it, alone or together with the step, and donate the state; then nothing is kept
-        besides. Leaves that are no arrays of floating point or complex type are those of the new
-        parameters.
+        It is pure: jit it, alone or together with the step. With the state donated, the average is
+        written in place. Leaves that are no arrays of floating point or complex type are taken over
+        from the new parameters.
 
         Args:
             state: what `init` or the last `update` returned.
@@ -69,7 +69,7 @@ class Average(Fields):
 
 
 class SWA(Average):
-    """average + (value - average) / (n + 1): the mean of all values, all weights alike.
+    """average + (value - average) / (n + 1): the mean of all values, with equal weights.
 
     Source: the default of `torch.optim.swa_utils.AveragedModel`; Izmailov et al., 2018.
     """

@@ -6,6 +6,7 @@ from typing import Any
 from torchwise.leaf import Leaf, passed_on
 from torchwise.numbers import is_array
 from torchwise.rule import Block
+from torchwise.sparse import Rows
 
 
 def gathered(leaves: Sequence[Leaf]) -> list[Leaf]:
@@ -30,6 +31,11 @@ def _gather(leaves: list[Leaf], position: int, indices: Sequence[int]) -> None:
     """Replace the numbers of one block in these leaves."""
     block = leaves[indices[0]].parts[position]
     assert isinstance(block, Block)
+    if any(isinstance(leaves[index].grad, Rows) for index in indices):
+        raise TypeError(
+            f"{type(block).__name__} looks at whole gradients, but one is sparse: pass "
+            "grad.todense(), or leave the block out"
+        )
     found = block.gather([passed_on(leaves[index], position) for index in indices])
     done: dict[Any, Any] = {}
     for index in indices:

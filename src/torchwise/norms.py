@@ -1,4 +1,4 @@
-"""The norm of all gradients together, in torch's steps, and the factor that shortens them to it."""
+"""The norm of all gradients together, in torch's steps, and the factor that clips them."""
 
 import math
 from collections.abc import Sequence
@@ -12,20 +12,21 @@ from jax.core import Tracer
 from torchwise import trees
 from torchwise.numbers import Scalar
 from torchwise.rounding import add, mul, pinned, reciprocal
+from torchwise.sparse import is_sparse
 
 
 def get_total_norm(
     tree: Any, norm_type: float | str = 2.0, error_if_nonfinite: bool = False
 ) -> jax.Array:
-    """Return the norm of all arrays of a tree together, compiled.
+    """Return the norm of all arrays of a tree together, computed in one compiled program.
 
-    It is torch's norm of norms: that of each array is rounded to the array's type, and their norm
-    to the type that all of them promote to, so that bfloat16 gradients have a bfloat16 norm.
+    It is torch's norm of norms: the norm of each array is rounded to the array's type, and the norm
+    of these norms to the type that they promote to, so bfloat16 gradients have a bfloat16 norm.
 
     Args:
         tree: arrays of floating point or complex type; None and other missing gradients are left
             out.
-        norm_type: the order p of the norm, "inf" or `math.inf` for the largest absolute value. As
+        norm_type: the order p of the norm; "inf" or `math.inf` gives the largest absolute value. As
             in torch, 0 counts the arrays that are not all zero.
         error_if_nonfinite: raise an error for a norm that is infinite or NaN.
 
@@ -33,9 +34,9 @@ def get_total_norm(
         A 0-d array in the gradients' unit; 0 for a tree without arrays.
 
     Raises:
-        TypeError: naming a leaf that is no such array.
-        RuntimeError: as torch does, with `error_if_nonfinite`; and under `jax.jit`, where no number
-            is known and nothing can be raised.
+        TypeError: naming a leaf that is no such array, as a sparse gradient is.
+        RuntimeError: as torch does, with `error_if_nonfinite`; with it also under `jax.jit`, where
+            no number is known and nothing can be raised.
 
     Source: `torch.nn.utils.get_total_norm`.
 
@@ -86,7 +87,7 @@ def refuse_nonfinite(norm: jax.Array, norm_type: float) -> None:
 
 
 def check_limit(name: str, value: Any) -> None:
-    """Raise a ValueError for a limit that is known to be negative or NaN: it would turn signs."""
+    """Raise a ValueError for a limit known to be negative, which would turn signs, or NaN."""
     if not callable(value) and not isinstance(value, Tracer) and not value >= 0:
         raise ValueError(f"{name} must be at least 0, but is {value}")
 
@@ -137,15 +138,22 @@ def _wide(x: jax.Array) -> jax.Array:
     return x.astype(jnp.float32) if jnp.finfo(x.dtype).bits < 32 else x
 
 
+def _is_whole(leaf: Any) -> bool:
+    return trees.is_missing(leaf) or is_sparse(leaf)
+
+
 def _arrays(tree: Any) -> list[jax.Array]:
     """Return the arrays of a tree; those that say that a gradient is missing are left out."""
     arrays = []
-    for path, leaf in jax.tree.leaves_with_path(tree, is_leaf=trees.is_missing):
+    for path, leaf in jax.tree.leaves_with_path(tree, is_leaf=_is_whole):
         if trees.is_missing(leaf):
             continue
         array = jnp.asarray(leaf) if trees.is_number_or_array(leaf) else None
         if array is None or not jnp.issubdtype(array.dtype, jnp.inexact):
-            kind = type(leaf).__name__ if array is None else f"array of type {array.dtype}"
-            raise TypeError(f"get_total_norm(): {trees.label(path)} is no gradient, but a {kind}")
+            kind = f"a {type(leaf).__name__}" if array is None else f"an array of {array.dtype}"
+            dense = "; pass its todense()" if is_sparse(leaf) else ""
+            raise TypeError(
+                f"get_total_norm(): {trees.label(path)} is no array of gradients, but {kind}{dense}"
+            )
         arrays.append(array)
     return arrays

@@ -1,8 +1,8 @@
 """Sparse gradients: the rows that they name are taken out, stepped as arrays, and put back.
 
-Outside a sparse gradient is a `jax.experimental.sparse.BCOO`, which is torch's COO tensor: its
-leading `n_sparse` axes are sparse, those behind them dense, as in the gradient of an embedding,
-whose rows are named. Inside it is `Rows`.
+Users pass a sparse gradient as a `jax.experimental.sparse.BCOO`, the counterpart of torch's COO
+tensor: its leading `n_sparse` axes are sparse and those behind them dense, as in the gradient of an
+embedding, which names rows. A step gets it as `Rows`.
 """
 
 import math
@@ -22,8 +22,8 @@ class Rows(NamedTuple):
     """What a sparse gradient names.
 
     Attributes:
-        indices: (entries, sparse axes), integers. Rows may be named several times; what is outside
-            the parameter is padding, as in a BCOO.
+        indices: (entries, sparse axes), integers. A row may be named several times; indices
+            outside of the parameter are padding, as in a BCOO.
         values: (entries, *dense axes).
     """
 
@@ -32,7 +32,7 @@ class Rows(NamedTuple):
 
 
 def is_sparse(grad: Any) -> bool:
-    """Whether a gradient is sparse; such a one is a pytree, but a leaf of a tree of gradients."""
+    """Whether a gradient is sparse; it is a pytree itself, but one leaf of a tree of gradients."""
     # Whoever has a BCOO has imported the module, which takes a quarter of JAX's own time.
     module = sys.modules.get("jax.experimental.sparse")
     return module is not None and isinstance(grad, module.BCOO)
@@ -119,9 +119,9 @@ def coalesced(grad: Rows, sizes: Sequence[int]) -> tuple[jax.Array, jax.Array]:
         sizes: of the sparse axes.
 
     Returns:
-        The rows, ascending, as positions in the flattened sparse axes: as many as there are
-        entries; the last ones, where rows were named several times, are outside of the parameter.
-        And their values.
+        The rows, ascending, as positions in the flattened sparse axes, and their values. There are
+        as many as entries: where rows were named several times, the last ones are outside of the
+        parameter.
     """
     named = _flat(grad.indices, sizes)
     order = jnp.argsort(named, stable=True)

@@ -20,19 +20,20 @@ from torchwise.sparse import Rows
 
 # Measured on CPU with SGD, Adagrad and AdamW: strips of half and of twice this size are slower.
 STRIP_BYTES = 2**16
-# Below this size a second loop costs more to compile than it saves in a step.
+# Below this size the loop costs more to compile than it saves in a step.
 LEAST_BYTES = 2**20
 
 
 def fit(leaf: Leaf, size_of_all: int) -> bool:
     """Whether strips are the faster form for a parameter, on CPU.
 
-    A loop runs on one core, and the loops of several parameters run at the same time. What is so
-    large that the other cores would wait for it is left to XLA, which divides a kernel among them.
+    A loop runs on one core, and the loops of several parameters run at the same time. A parameter
+    so large that the other cores would wait for its loop is left to XLA, which divides a kernel
+    among them.
 
     Args:
         leaf: the parameter with all that its step needs.
-        size_of_all: how many elements all parameters have that are stepped in this program.
+        size_of_all: how many elements there are in all parameters that this program steps.
     """
     param = leaf.param
     return (
@@ -97,10 +98,10 @@ def _cut(x: jax.Array, start: Any, size: int) -> jax.Array:
 def _write(held: Held, strip: Leaf, new: Any, start: Any) -> Held:
     """Put what has changed of a strip, its parameter and its states, into the buffers.
 
-    XLA would copy what one kernel still has to read while another, for all that XLA knows, writes
-    it. So the indices say what waits for what. The last state comes first, since it may depend on
-    the old values of those before it, as the maximum of AMSGrad does. New values that depend on
-    each other's old ones are set aside before the first of them is written.
+    XLA would copy an array that one kernel still has to read while another, for all that XLA knows,
+    writes it. So each index depends on what has to be read first. The last state comes first, since
+    it may depend on the old values of those before it, as the maximum of AMSGrad does. New values
+    that depend on each other's old ones are set aside before the first of them is written.
     """
     buffers, aside = list(held.buffers), list(held.aside)
     olds = jax.tree.leaves((strip.param, strip.states))

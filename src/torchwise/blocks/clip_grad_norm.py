@@ -47,16 +47,16 @@ def clip_grad_norm(
     The norm is that of the gradients as the blocks in front pass them on, over the whole tree and
     all parameter groups; `get_total_norm` has its details. As the first block it keeps nothing of
     a tree: the gradients are read once more. Behind other blocks, XLA on CPU keeps what those pass
-    on. The factor is `min(max_norm / (norm + 1e-6), 1)`, and always
-    multiplied: a norm that is infinite turns finite gradients into 0 and others into NaN, and a
-    norm that is NaN turns all into NaN.
+    on. The gradients are always multiplied by the factor, `min(max_norm / (norm + 1e-6), 1)`: a
+    norm that is infinite turns finite gradients into 0 and others into NaN, and a norm that is NaN
+    turns all into NaN.
 
     Args:
         max_norm: in the gradients' unit, a number of at least 0, a 0-d array, or a function of the
             number of steps before this one.
         norm_type: see `get_total_norm`.
         error_if_nonfinite: raise an error for a norm that is infinite or NaN, and change nothing.
-            A compiled program cannot raise, so that it is refused under `jax.jit`.
+            A compiled program cannot raise, so this is refused under `jax.jit`.
 
     Raises:
         ValueError: for a `max_norm` that is negative or NaN, which would turn gradients around.

@@ -42,9 +42,10 @@ class Facts(NamedTuple):
 
     Attributes:
         treedef: of what it returns.
-        used: for each parameter, whether the loss depends on it so that it has a gradient.
-        alone: whether gradients are computed before the step begins: the program may raise as it
-            runs, or run out of memory, and would take the parameters with it.
+        used: for each parameter, whether the loss depends on it, so that it has a gradient.
+        alone: whether gradients are computed before the step begins, since the program may raise as
+            it runs, or run out of memory, and in one program with the step would take the
+            parameters with it.
     """
 
     treedef: Any
@@ -78,7 +79,7 @@ class Evaluation(NamedTuple):
     def gradients(self) -> tuple[Any, dict[Parameter, jax.Array]]:
         """Return what the loss function returns, and the gradients of `parameters`.
 
-        They are waited for where an exception of the program would come later.
+        Where the program may raise as it runs, they are waited for, so that it raises here.
         """
         data = [parameter.own_array for parameter in self.parameters]
         program = (self.loss, self.has_aux, self.skeleton)
@@ -120,7 +121,7 @@ class Evaluations:
             args: of the function.
             kwargs: of the function.
             has_aux: whether it returns `(loss, aux)`.
-            materialize_grads: whether what it does not use has zeros for a gradient.
+            materialize_grads: whether parameters that it does not use have zeros for gradients.
 
         Raises:
             TypeError: if `loss_fn` is no function.

@@ -219,9 +219,8 @@ class Optimizer(Hooked):
     ) -> Any:
         """Add the gradients of `loss_fn(optimizer.params, *args, **kwargs)` to `.grad`, jitted.
 
-        As in torch, a parameter on which the loss does not depend has no gradient.
-
-        Those of complex parameters are torch's, the conjugates of JAX's: along them the loss rises.
+        As in torch, a parameter on which the loss does not depend has no gradient. Gradients of
+        complex parameters are torch's, the conjugates of JAX's: along them the loss rises.
 
         Args:
             loss_fn: a function, the same object at every call, or it is compiled again.

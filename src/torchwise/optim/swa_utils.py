@@ -95,15 +95,16 @@ class AveragedModel:
     """The average of a model's parameters over its updates, as `torch.optim.swa_utils` keeps it.
 
     The model is a tree of arrays. Leaves of floating point or complex type are parameters; other
-    arrays are buffers, which follow the model. What is a buffer of floating point type in torch, as
-    a running mean, is a parameter in a tree: keep it in another tree to have it follow as well.
+    arrays are buffers, which are copied from the model. A buffer of floating point type in torch,
+    as a running mean, counts as a parameter in a tree and is averaged; keep it in another tree to
+    prevent that.
 
     Args:
         model: a tree, as `optimizer.params`; its arrays are copied.
         device: where the average is kept; by default beside the model.
-        avg_fn: `(average, value, n_averaged) -> average` for one array, at most one of the two.
+        avg_fn: `(average, value, n_averaged) -> average` for one array.
         multi_avg_fn: `(averages, values, n_averaged) -> averages` for lists of arrays of one type.
-            Without both, it is the mean: `get_swa_avg_fn()`.
+            Give at most one of the two; without either it is the mean, `get_swa_avg_fn()`.
         use_buffers: average buffers of integers as well, in float32.
 
     Attributes:
@@ -111,7 +112,7 @@ class AveragedModel:
         n_averaged: how many models it is the average of.
 
     Raises:
-        AssertionError: as torch does, for two functions.
+        AssertionError: as torch does, if both functions are given.
 
     Source: `torch.optim.swa_utils.AveragedModel`.
 
@@ -150,7 +151,7 @@ class AveragedModel:
 
     @property
     def module(self) -> Any:
-        """The average, which keeps its values when the model is averaged on."""
+        """The average; later updates do not change the arrays that were handed out."""
         with lock:
             settle()
             return self._tree(lambda leaf: leaf.data if isinstance(leaf, Parameter) else leaf)

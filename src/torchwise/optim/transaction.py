@@ -1,9 +1,9 @@
 """A step happens whole or not at all, whatever is raised and whoever reads in the meantime.
 
 A step donates the old arrays, so that between its start and its commit nobody has the values.
-Everything that is Python comes before it. Then a compiled function is called and its results go
-into a list, all in one call of C code, in which Python does not look at signals; whoever comes
-next, the step itself or any reader after an exception, puts them in their places.
+Everything that is Python comes before the donation. Then a compiled function is called and its
+results go into a list, all in one call of C code, in which Python does not look at signals; whoever
+comes next, the step itself or any reader after an exception, puts them in their places.
 """
 
 import threading
@@ -25,7 +25,7 @@ class Work(Protocol):
     results: list[Any]
 
     def prepare(self) -> Any:
-        """Return the function that computes the results, and its arguments, in a sequence.
+        """Return the function that computes the results, and the sequence of its arguments.
 
         If it gives arrays up, it must be compiled already: Python code may be interrupted.
         """

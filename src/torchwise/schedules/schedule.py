@@ -24,7 +24,7 @@ class Formula(Fields):
     `arithmetic`, in torch's order of operations.
 
     Attributes:
-        scales: whether the value is the base times a factor; else it does not follow what another
+        scales: whether the value is the base times a factor; if not, it ignores what another
             scheduler has made of the rate.
     """
 
@@ -35,7 +35,7 @@ class Formula(Fields):
 
     @property
     def multiplies(self) -> bool:
-        """Whether this very one multiplies its base by a factor."""
+        """Whether this formula, with its arguments, multiplies its base by a factor."""
         return self.scales
 
     @abc.abstractmethod
@@ -66,9 +66,9 @@ class Schedule(Fields):
 
     A schedule is a pytree of its numbers, so it can be an argument of a jitted function: another
     one of its kind is other data for the same program. `schedule(count)` computes in double
-    precision and equals torch's closed form to the bit: for a Python int as a float, and for an
-    array of counts as an array, which is float64 where 64-bit types are on and else rounded once
-    to float32. As an argument of a jitted function without 64-bit types, its numbers are float32.
+    precision and equals torch's closed form to the bit. For a Python int it returns a float, and
+    for an array of counts an array: float64 where 64-bit types are on, else rounded once to
+    float32. As an argument of a jitted function without 64-bit types, its numbers are float32.
     """
 
     def __call__(self, count: Any) -> Any:
@@ -123,8 +123,8 @@ def as_schedule(
     """Return the function of the public API that checks a formula and gives it a base.
 
     Args:
-        formula: a class; the function has its signature, behind `base`, and its documentation.
-        name: of the function.
+        formula: a class; the function has `base` and then its arguments, and its documentation.
+        name: the name of the function.
     """
 
     def function(base: Scalar, *args: P.args, **kwargs: P.kwargs) -> Schedule:

@@ -14,6 +14,7 @@ from torchwise.norms import check_limit, clip_coefficient
 from torchwise.numbers import Scalar, number
 from torchwise.optim.parameter import Parameter
 from torchwise.rounding import mul
+from torchwise.sparse import is_sparse
 
 Parameters = Parameter | Iterable[Parameter]
 
@@ -177,15 +178,18 @@ def _clamped(grads: list[Any], limit: Any) -> list[jax.Array]:
 
 
 def _listed(parameters: Parameters) -> list[Parameter]:
-    if isinstance(parameters, Parameter):
-        return [parameters]
-    given = list(parameters)
+    given = [parameters] if isinstance(parameters, Parameter) else list(parameters)
     for one in given:
         if not isinstance(one, Parameter):
             raise TypeError(
                 f"expected torchwise.optim.Parameter, as in param_groups[0]['params'], but got "
                 f"{type(one).__name__}; for arrays there are torchwise.clip_grad_norm(...) in a "
                 "chain and optimizer.train_step(..., max_grad_norm=)"
+            )
+        if is_sparse(one.grad):
+            raise NotImplementedError(
+                f"the gradient of {one.label} is sparse: pass its todense(), or clip each array by "
+                "itself with torchwise.clip_each_by_norm(...) in a chain"
             )
     return given
 

@@ -25,10 +25,10 @@ class LRScheduler:
     """The base of the schedulers, and of one's own, as `torch.optim.lr_scheduler.LRScheduler`.
 
     A subclass defines `get_lr`, which returns one value for each group, and may define
-    `_get_closed_form_lr`. It has `last_epoch`, `base_lrs` and `optimizer`.
+    `_get_closed_form_lr`. Both may use `last_epoch`, `base_lrs` and `optimizer`.
 
     Args:
-        optimizer: any of `torchwise.optim`; the scheduler writes `lr` of its groups.
+        optimizer: any of `torchwise.optim`; the scheduler writes the `lr` of its groups.
         last_epoch: the epoch before the first one. With -1 each group's lr becomes its
             `initial_lr`, unless it has one.
 
@@ -38,7 +38,7 @@ class LRScheduler:
         last_epoch: the present epoch; 0 when the scheduler has been made.
 
     Raises:
-        TypeError: if `optimizer` is none.
+        TypeError: if `optimizer` is not an `Optimizer`.
         KeyError: if `last_epoch` is given and a group has no `initial_lr`.
 
     Examples:
@@ -154,12 +154,12 @@ class LRScheduler:
     def to_schedule(self, group: int = 0, key: str = "lr") -> Schedule:
         """Return the pure schedule that goes on where this scheduler is.
 
-        Its counts are the scheduler's epochs: at `last_epoch` it has the present value. Where an
-        epoch is many steps, or the pure count begins anew, see `torchwise.schedules.every`.
+        Its counts are the scheduler's epochs: at `last_epoch` it has the present value. If an epoch
+        has many steps, or the pure count begins anew, use `torchwise.schedules.every`.
 
         Args:
             group: the position of the parameter group.
-            key: "lr"; of schedulers that cycle it also "momentum", which may be the first beta.
+            key: "lr", or "momentum" for a scheduler that cycles it; that may be the first beta.
 
         Raises:
             ValueError: for another key, and if the present value is not the one of the schedule,
@@ -179,7 +179,7 @@ class LRScheduler:
         return schedule
 
     def present_epoch(self) -> Any:
-        """Return the count of `to_schedule` that is now."""
+        """Return the present count, for the schedule of `to_schedule`."""
         return self.last_epoch
 
     def present(self, group: int, key: str) -> float:
@@ -241,7 +241,7 @@ class ClosedFormScheduler(FormulaScheduler):
 
 
 def check_optimizer(optimizer: Any) -> None:
-    """Raise torch's TypeError for what is no optimizer."""
+    """Raise torch's TypeError for what is not an `Optimizer`."""
     if not isinstance(optimizer, Optimizer):
         raise TypeError(f"{type(optimizer).__name__} is not an Optimizer")
 
