@@ -15,7 +15,7 @@ import torch
 import torchwise
 from functional_run import draw
 from torch_oracle import TorchRun
-from torchwise import trees
+from torchwise import structure
 from torchwise.optax_states.conversion import from_optax_state, to_optax_state
 from torchwise.optax_states.counterparts import COUNTERPARTS, WITHOUT_COUNTERPART
 from torchwise.rules import RULES
@@ -243,7 +243,7 @@ def test_there_and_back(row):
     params, state = problem.run(transform.step, params, transform.init(params), range(3))
     _, optax_state = to_optax_state(transform, state, params)
     back = from_optax_state(transform, optax_state, params, step=state.step)
-    assert trees.difference(back, state) is None
+    assert structure.difference(back, state) is None
     # RMSprop's buffer is multiplied by the rate and divided by it.
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=4e-16), back, state)
 

@@ -23,7 +23,6 @@ OPTIMIZERS = {
     "sgd dampening decay": {"optax"},
     "adagrad decay": set(),
     "rmsprop centered momentum": {"torch fused"},
-    "adamw amsgrad": {"optax"},
 }
 ENVIRONMENT = {
     "date",
