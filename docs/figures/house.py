@@ -11,15 +11,20 @@ import matplotlib as mpl
 BLUE, RED, GREY = "#0b6e99", "#c8442b", "0.45"
 # Name, what it holds, left edge, floor, width; a box may import those on the floors below it.
 ROOMS = [
-    ("demo", "the main job, on real data", 4.6, 5, 2.6),
-    ("dragon", "Dragon's SGD", 7.4, 5, 2.6),
-    ("optim", "torch's objects: hold and call", 4.6, 4, 5.4),
-    ("cli", "look into files, convert", 0.0, 4, 4.4),
+    ("nn", "torch.nn.utils: clipping", 0.0, 5, 3.2),
+    ("dragon", "Dragon's SGD", 3.4, 5, 3.2),
+    ("demo", "the main job, on real data", 6.8, 5, 3.2),
+    ("cli", "look into files, convert", 0.0, 4, 2.6),
+    ("optax_states", "from and to optax's states", 2.8, 4, 3.0),
+    ("optim", "torch's objects: hold and call", 6.0, 4, 4.0),
     ("state_dict", "torch's layout, from and to any chain", 0.0, 3, 10.0),
-    ("rules", "what moves a parameter: sgd, adagrad, rmsprop", 4.6, 2, 5.4),
-    ("blocks", "what changes a gradient", 4.6, 1, 5.4),
-    ("checkpoint", ".pt and .safetensors; knows no optimizer", 0.0, 0, 4.4),
-    ("fields, rounding, rule, apply", "the core; chain maps it over trees", 4.6, 0, 5.4),
+    ("quasi_newton", "LBFGS and its line search", 0.0, 2, 4.4),
+    ("rules", "what moves a parameter: torch's optimizers", 4.6, 2, 5.4),
+    ("schedules", "hyperparameters over time", 0.0, 1, 3.2),
+    ("averages", "of parameters: EMA, SWA", 3.4, 1, 3.2),
+    ("blocks", "what changes a gradient", 6.8, 1, 3.2),
+    ("checkpoint", ".pt, .safetensors; no optimizer", 0.0, 0, 3.8),
+    ("fields, rounding, rule, leaf, apply", "the core; chain maps it over trees", 4.0, 0, 6.0),
 ]
 WAY = [
     ("grad", GREY),
