@@ -101,9 +101,9 @@ CASES = [
     cyclic(20, 13),
     cyclic(20, mode="triangular2", base_momentum=0.7),
     cyclic(9, mode="exp_range", gamma=0.99, cycle_momentum=False),
-    one_cycle(total_steps=300),
-    one_cycle(total_steps=301, three_phase=True, anneal_strategy="linear", base_momentum=0.5),
-    one_cycle(total_steps=300, pct_start=0.17, div_factor=7.0, cycle_momentum=False),
+    one_cycle(total_steps=364),
+    one_cycle(total_steps=365, three_phase=True, anneal_strategy="linear", base_momentum=0.5),
+    one_cycle(total_steps=364, pct_start=0.17, div_factor=7.0, cycle_momentum=False),
     Case(
         "SequentialLR(Linear, Cosine)",
         lambda module, optimizer: module.SequentialLR(
