@@ -100,6 +100,7 @@ def test_step_prints_the_table(step):
         assert words in output
 
 
+@pytest.mark.exhaustive
 def test_scaling(tmp_path):
     result, output = run("scaling.py", tmp_path)
     assert set(result["environment"]) == ENVIRONMENT
