@@ -2,6 +2,7 @@
 
 import jax
 import jax.numpy as jnp
+import jaxlib
 import optax
 import pytest
 
@@ -110,8 +111,10 @@ CLIPPED = [torchwise.sgd(lr=0.1, momentum=0.9, nesterov=True, weight_decay=1e-4)
 
 @pytest.mark.parametrize("rule", CLIPPED, ids=["sgd", "adam"])
 def test_a_norm_of_all_gradients_needs_no_tree(rule):
+    """With jaxlib from 0.10.2 on; before, XLA on CPU keeps the gradients that it has read."""
     transform = torchwise.chain(torchwise.clip_grad_norm(1.0), rule)
-    check_temporaries(transform, stepping(transform))
+    kept = 0 if tuple(map(int, jaxlib.__version__.split(".")[:3])) >= (0, 10, 2) else 1
+    check_temporaries(transform, stepping(transform), kept + 0.01)
 
 
 def test_a_norm_behind_other_blocks_needs_one_tree():
