@@ -17,6 +17,9 @@ class Empty(NamedTuple):
     """The state of a transform that remembers nothing."""
 
 
+_COMPUTES = {"numbers_of", "accumulate", "direction", "move", "conclude"}
+
+
 class Transform(Fields):
     """What blocks and rules have in common: hyperparameters, a state, the numbers of a step.
 
@@ -34,6 +37,11 @@ class Transform(Fields):
     in_torch: ClassVar[Sequence[str]] = ()
     in_strips: ClassVar[bool] = False
     entangled: ClassVar[bool] = False
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if "in_strips" not in vars(cls) and vars(cls).keys() & _COMPUTES:
+            cls.in_strips = False  # what the base says of itself need not hold any more
 
     @property
     def counts(self) -> bool:

@@ -106,10 +106,12 @@ def _write(held: Held, strip: Leaf, new: Any, start: Any) -> Held:
     buffers, aside = list(held.buffers), list(held.aside)
     olds = jax.tree.leaves((strip.param, strip.states))
     values = jax.tree.leaves(new)
-    changed = [index for index, old in enumerate(olds) if values[index] is not old]
-    flat = [index for index in reversed(changed) if buffers[index].ndim]
-    for index in {*changed} - {*flat}:
-        buffers[index] = values[index]
+    flat = []
+    for index, (old, value) in enumerate(zip(olds, values)):
+        if not buffers[index].ndim:  # also if it is the old one: the strip before has written it
+            buffers[index] = value
+        elif value is not old:
+            flat.insert(0, index)
     later = flat[1:] if aside else []
     for index in later:
         aside[index] = lax.dynamic_update_slice(aside[index], values[index], (0,))

@@ -1,5 +1,7 @@
 """Large parameters are stepped in strips on CPU: the same bits, in place, where it is faster."""
 
+from typing import Any, ClassVar, NamedTuple
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,6 +11,7 @@ import torchwise
 from distance import same_bits
 from rounds import FIRST, both_types, each
 from torchwise import strips
+from torchwise.blocks.trace import Trace
 
 STRIPPED = [case for case in FIRST if all(part.in_strips for part in case.transform.parts)]
 LARGE = strips.LEAST_BYTES // 4
@@ -133,3 +136,47 @@ def test_derivatives_and_batches(monkeypatch):
     np.testing.assert_allclose(jax.grad(change)(1.0, params), -0.5, rtol=1e-6)
     batch = [jnp.stack([param, 2 * param]) for param in params]
     np.testing.assert_array_equal(jax.vmap(lambda one: change(1.0, one))(batch), [0.5, 1.0])
+
+
+class MovesState(NamedTuple):
+    moves: Any
+
+
+class CountsMoves(torchwise.Rule):
+    """Its state, one number, is finished when the parameter moves."""
+
+    State: ClassVar = MovesState
+    in_strips: ClassVar[bool] = True
+
+    def init(self, param):
+        return MovesState(jnp.zeros(()))
+
+    def conclude(self, base, grad, state, param, n):
+        return base - grad, MovesState(state.moves + 1)
+
+
+def test_a_number_is_finished_once_and_not_in_every_strip():
+    params = [jnp.ones(LARGE + 3), jnp.ones(LARGE), jnp.ones(7)]
+    transform = torchwise.chain(CountsMoves())
+    assert loops(transform, params)[0] == 2
+    state = transform.init(params)
+    for _ in range(2):
+        params, state = jitted(transform)(params, state, params)
+    assert [int(moves) for moves in state.states[0].moves] == [2, 2, 2]
+
+
+class TraceOfMeans(Trace):
+    """What a subclass computes needs the whole array, though its base does not."""
+
+    def direction(self, grad, state, param, n):
+        return jnp.full_like(grad, jnp.mean(state.momentum_buffer))
+
+
+def test_a_subclass_that_computes_otherwise_is_not_cut():
+    assert Trace.in_strips
+    assert not TraceOfMeans.in_strips
+    params = [jnp.arange(LARGE) / LARGE, jnp.ones(LARGE)]
+    transform = torchwise.chain(TraceOfMeans(0.9), torchwise.sgd(lr=1.0))
+    grads = [jnp.arange(LARGE, dtype=jnp.float32), jnp.ones(LARGE)]
+    (moved, _), _ = jitted(transform)(grads, transform.init(params), params)
+    np.testing.assert_allclose(moved, params[0] - (LARGE - 1) / 2, rtol=1e-5)
