@@ -2,6 +2,7 @@
 
 import contextlib
 from typing import Any
+from unittest import mock
 
 import ml_dtypes
 import numpy as np
@@ -46,18 +47,12 @@ class TorchRun:
         return [None if value is None else to_numpy(value) for value in found]
 
 
-@contextlib.contextmanager
 def coalescing_in_order():
     """Let torch add up the values of a row in the order of the entries.
 
     Its own sort of the indices is not stable, and its order depends on the processor.
     """
-    original = torch.Tensor.coalesce
-    torch.Tensor.coalesce = coalesced_in_order
-    try:
-        yield
-    finally:
-        torch.Tensor.coalesce = original
+    return mock.patch.object(torch.Tensor, "coalesce", coalesced_in_order)
 
 
 def coalesced_in_order(tensor: torch.Tensor) -> torch.Tensor:
@@ -83,7 +78,6 @@ def torchs_sqrt(replacement):
         torch.Tensor.sqrt, torch.Tensor.sqrt_ = original, in_place
 
 
-@contextlib.contextmanager
 def numpys_powers():
     """Let torch take powers of float32 numbers by numpy; its own are misrounded now and then."""
     original = torch.Tensor.__pow__
@@ -93,11 +87,7 @@ def numpys_powers():
             return original(tensor, exponent)
         return torch.from_numpy(np.asarray(np.float32(tensor.item()) ** exponent))
 
-    torch.Tensor.__pow__ = power
-    try:
-        yield
-    finally:
-        torch.Tensor.__pow__ = original
+    return mock.patch.object(torch.Tensor, "__pow__", power)
 
 
 def correct_root(tensor: torch.Tensor) -> np.ndarray:

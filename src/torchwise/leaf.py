@@ -52,14 +52,13 @@ def passed_on(leaf: Leaf, position: int) -> Any:
     """Return what the blocks before a position pass on; in one pass, for sums over the leaf."""
     if position == 0:
         return leaf.grad
-    before = Leaf(
-        leaf.parts[:position],
-        leaf.grad,
-        leaf.param,
-        leaf.states[:position],
-        leaf.numbers[:position],
+    before = with_numbers(
+        leaf._replace(
+            parts=leaf.parts[:position],
+            states=leaf.states[:position],
+            numbers=leaf.numbers[:position],
+        )
     )
-    before = with_numbers(before)
     return evaluated(direct(before._replace(states=accumulate(before))))
 
 

@@ -11,7 +11,7 @@ from jax.core import Tracer
 
 from torchwise import trees
 from torchwise.numbers import Scalar
-from torchwise.rounding import add, mul, pinned, reciprocal
+from torchwise.rounding import add, mul, norm, pinned, reciprocal
 from torchwise.sparse import is_sparse
 
 
@@ -94,14 +94,11 @@ def check_limit(name: str, value: Any) -> None:
 
 def vector_norm(x: jax.Array, norm_type: float) -> jax.Array:
     """Return the norm of all elements, in the array's real type; half types sum in float32."""
-    parts = [_wide(part) for part in ((x.real, x.imag) if jnp.iscomplexobj(x) else (x,))]
     if norm_type == 2:
-        squares = [jnp.sum(part * part) for part in parts]
-        norm = jnp.sqrt(sum(squares[1:], start=squares[0]))
+        length = norm(_wide(x))
     else:
-        norm = _of_magnitudes(_wide(jnp.abs(x)), norm_type)
-    # Pinned: XLA would take the square of a root for what is under it.
-    return pinned(norm).astype(jnp.finfo(x.dtype).dtype)
+        length = pinned(_of_magnitudes(_wide(jnp.abs(x)), norm_type))
+    return length.astype(jnp.finfo(x.dtype).dtype)
 
 
 def _of_magnitudes(x: jax.Array, norm_type: float) -> jax.Array:

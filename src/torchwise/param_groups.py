@@ -101,13 +101,12 @@ jax.tree_util.register_pytree_with_keys(
         ),
         groups.grouping,
     ),
-    lambda grouping, children: ParamGroups(*_chains_and_front(children, grouping)),
+    lambda grouping, children: _regrouped(grouping, *children),
 )
 
 
-def _chains_and_front(children: Any, grouping: Grouping) -> tuple[Any, Grouping, Any]:
-    chains, front = children
-    return chains, grouping, front
+def _regrouped(grouping: Grouping, chains: Any, front: Any) -> ParamGroups:
+    return ParamGroups(chains, grouping, front)
 
 
 def _labels(grouping: Grouping, params: Any) -> Any:

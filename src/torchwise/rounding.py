@@ -240,10 +240,13 @@ def square(x: jax.Array) -> jax.Array:
 
 
 def norm(x: jax.Array, axis: int | None = None) -> jax.Array:
-    """`x.norm(dim=axis, keepdim=axis is not None)`: XLA's order of the sum, not torch's."""
-    wide = _wide(x)
-    squares = jnp.sum(wide * wide, axis=axis, keepdims=axis is not None)
-    return pinned(lax.sqrt(squares)).astype(x.dtype)
+    """`x.norm(dim=axis, keepdim=axis is not None)`: XLA's order of the sum, not torch's.
+
+    Pinned: XLA would take the square of a root for what is under it.
+    """
+    parts = (x.real, x.imag) if jnp.iscomplexobj(x) else (_wide(x),)
+    squares = [jnp.sum(part * part, axis=axis, keepdims=axis is not None) for part in parts]
+    return pinned(lax.sqrt(sum(squares[1:], start=squares[0]))).astype(jnp.finfo(x.dtype).dtype)
 
 
 def mean(x: jax.Array, axis: int) -> jax.Array:

@@ -2,7 +2,7 @@
 
 import types
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import jax
@@ -94,7 +94,7 @@ def clip_grad_norm_(
         )
     grads = [one.grad for one in given if one.grad is not None]
     norm = norms.get_total_norm(grads, norm_type, error_if_nonfinite)
-    clip_grads_with_norm_(given, max_norm, norm)
+    _change(given, _shortened, max_norm, norm)
     return norm
 
 
@@ -128,10 +128,7 @@ def clip_grads_with_norm_(
         '2.0000'
     """
     check_limit("clip_grads_with_norm_(): max_norm", number(max_norm))
-    held = [one for one in _listed(parameters) if one.grad is not None]
-    if held:
-        norm = jnp.asarray(total_norm)
-        _replace(held, _shortened([one.grad for one in held], max_norm, norm))
+    _change(_listed(parameters), _shortened, max_norm, jnp.asarray(total_norm))
 
 
 def clip_grad_value_(
@@ -161,9 +158,7 @@ def clip_grad_value_(
         Array([ 0.5, -1. ], dtype=float32)
     """
     check_limit("clip_grad_value_(): clip_value", number(clip_value))
-    held = [one for one in _listed(parameters) if one.grad is not None]
-    if held:
-        _replace(held, _clamped([one.grad for one in held], clip_value))
+    _change(_listed(parameters), _clamped, clip_value)
 
 
 @jax.jit
@@ -194,6 +189,11 @@ def _listed(parameters: Parameters) -> list[Parameter]:
     return given
 
 
-def _replace(parameters: Sequence[Parameter], grads: Sequence[jax.Array]) -> None:
-    for parameter, grad in zip(parameters, grads):
-        parameter.grad = grad
+def _change(
+    parameters: Sequence[Parameter], clip: Callable[..., list[jax.Array]], *numbers: Any
+) -> None:
+    """Put the gradients that there are, clipped in one program, in the places of the old ones."""
+    held = [one for one in parameters if one.grad is not None]
+    if held:
+        for parameter, grad in zip(held, clip([one.grad for one in held], *numbers)):
+            parameter.grad = grad
