@@ -1,5 +1,7 @@
 """Our transforms, driven with numpy arrays like `TorchRun`."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -21,6 +23,9 @@ def updating(transform):
 
     return step
 
+
+# Runs of equal transforms share one program, whichever test makes them.
+shared_updating = functools.cache(updating)
 
 WAYS = {"step": stepping, "update": updating}
 

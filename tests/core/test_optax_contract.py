@@ -14,7 +14,7 @@ from jax import lax
 import torchwise
 from cases import FULL
 from distance import same_bits
-from functional_run import updating
+from functional_run import shared_updating, updating
 from rounds import FIRST, each
 
 PARAMS = {"w": jnp.arange(1.0, 7.0).reshape(2, 3), "b": jnp.ones(3)}
@@ -33,7 +33,9 @@ def factory(case):
 
 
 def run(transform, steps=4, params=PARAMS, grads=GRADS):
-    state, step = transform.init(params), updating(transform)
+    ours = isinstance(transform, torchwise.Chain)
+    step = shared_updating(transform) if ours else updating(transform)
+    state = transform.init(params)
     for _ in range(steps):
         params, state = step(params, state, grads)
     return params
@@ -129,17 +131,14 @@ def test_vmap_over_parameters(factory):
     transform = factory()
     many = jax.tree.map(lambda p: jnp.stack([p, 2 * p, 3 * p]), PARAMS)
 
-    def three_steps(params):
-        state = transform.init(params)
-        for _ in range(3):
-            updates, state = transform.update(GRADS, state, params)
-            params = optax.apply_updates(params, updates)
-        return params
-
-    together = jax.jit(jax.vmap(three_steps))(many)
+    step = jax.jit(jax.vmap(updating(transform), in_axes=(0, 0, None)))
+    together, states = many, jax.vmap(transform.init)(many)
+    for _ in range(3):
+        together, states = step(together, states, GRADS)
     for index in range(3):
         pick = functools.partial(jax.tree.map, operator.itemgetter(index))
-        chex.assert_trees_all_close(pick(together), jax.jit(three_steps)(pick(many)), rtol=1e-6)
+        alone = run(transform, steps=3, params=pick(many))
+        chex.assert_trees_all_close(pick(together), alone, rtol=1e-6)
 
 
 def test_shapes_are_known_from_init(factory):
@@ -185,14 +184,7 @@ def test_one_trace_for_100_chains(factory):
     assert np.all(np.isfinite(params["w"]))
 
 
-@pytest.mark.parametrize(
-    "schedule",
-    [optax.linear_schedule(0.1, 0.01, 10), optax.cosine_decay_schedule(0.1, 10), lambda _: 0.1],
-)
-@jax.numpy_dtype_promotion("standard")  # optax's schedules mix int32 and floats
-def test_optax_schedules(factory, schedule):
-    """Each step has the rate that the schedule gives for the steps before it."""
-
+def assert_scheduled(factory, schedule):
     @jax.jit
     def step(lr, params, state):
         return factory(lr).step(GRADS, state, params)
@@ -201,6 +193,18 @@ def test_optax_schedules(factory, schedule):
     for count in range(5):
         params, state = step(float(schedule(count)), params, state)
     chex.assert_trees_all_close(run(factory(schedule), steps=5), params, rtol=1e-6)
+
+
+@jax.numpy_dtype_promotion("standard")  # optax's schedules mix int32 and floats
+def test_an_optax_schedule(factory):
+    """Each step has the rate that the schedule gives for the steps before it."""
+    assert_scheduled(factory, optax.cosine_decay_schedule(0.1, 10))
+
+
+@pytest.mark.parametrize("schedule", [optax.linear_schedule(0.1, 0.01, 10), lambda _: 0.1])
+@jax.numpy_dtype_promotion("standard")
+def test_other_optax_schedules(schedule):
+    assert_scheduled(torchwise.sgd, schedule)
 
 
 def test_sgd_is_optaxs_sgd():
