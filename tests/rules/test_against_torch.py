@@ -25,9 +25,9 @@ from torchwise import optim
 
 STEPS = 100
 # LLVM reads short rows in ways of its own, by their length and number.
-ROWS = [(64, 2), (64, 3), (256, 4), (3, 5), (100, 7), (3, 9), (64, 17), (16, 8, 3, 3), (1,)]
+ROWS = [(64, 2), (64, 3), (256, 4), (100, 7), (3, 9), (16, 8, 3, 3)]
 ALL_ROWS = [(count, length) for length in (2, 3, 4, 5, 7, 8, 9, 16, 17, 31) for count in (3, 100)]
-ALL_ROWS += [(8, 4, 1, 1), (4, 3, 7, 7), (64, 3, 2), (3, 1, 5), *ROWS]
+ALL_ROWS += [(8, 4, 1, 1), (4, 3, 7, 7), (64, 3, 2), (3, 1, 5), (1,), *ROWS]
 ADDING = [case for case in CASES if case.transform.rule.adds]
 OTHERS = [case for case in FULL if not case.transform.rule.adds]
 
@@ -240,7 +240,7 @@ def check_numbers_that_are_data(case, ours, rng, shapes, precision):
         assert same_numbers(our, their)
 
 
-DATA_SHAPES = [(1003,), (), (64, 3), (16, 8, 3, 3), (100, 5)]
+DATA_SHAPES = [(1003,), (), (64, 3)]
 
 
 @pytest.mark.parametrize("case", each(CASES, usual=FULL))
@@ -369,7 +369,7 @@ def test_a_group_of_adamw_that_does_not_decouple_its_decay():
                 assert same_numbers(group["params"][0].data, to_numpy(tensor))
 
 
-HALF_SHAPES = [(1024,), (31,), ()]
+HALF_SHAPES = [(1055,), ()]
 
 
 class InBlocks(TorchRun):
@@ -463,7 +463,7 @@ def complex_type(request):
         yield request.param
 
 
-COMPLEX_SHAPES = [(1003,), (7, 9), ()]
+COMPLEX_SHAPES = [(1003,), ()]
 
 
 @pytest.mark.parametrize("case", each())
