@@ -46,7 +46,7 @@ def test_limits_count_before_memory_is_spent(tmp_path):
 
 
 def test_what_can_be_saved_can_be_loaded(tmp_path, monkeypatch):
-    for module in ("collect", "pickle_machine"):
+    for module in ("collect", "pickle_stack"):
         monkeypatch.setattr(sys.modules[f"torchwise.checkpoint.{module}"], "MAX_CONTAINERS", 20)
     arrays = [np.full(2, float(i)) for i in range(19)]  # seven containers each, and many storages
     for suffix in ("pt", "safetensors"):
