@@ -10,6 +10,8 @@ from typing import Any, TypeGuard
 import numpy as np
 
 from torchwise.array_norm import norm
+from torchwise.checkpoint import Record, module_state_dict
+from torchwise.checkpoint.records import is_module
 from torchwise.state_dict.groups import name_of
 
 _HIDDEN = ("params", "param_names")
@@ -45,7 +47,8 @@ class _Description:
 
     def lines(self, value: Any, path: tuple[str, ...]) -> Iterator[str]:
         where = _shortened(".".join(path)) or "(the whole file)"
-        if _is_container(value) and len(value) and not isinstance(value, np.ndarray):
+        filled = _is_container(value) and len(value) and not isinstance(value, np.ndarray)
+        if filled or isinstance(value, Record):
             first = self._places.setdefault(id(value), where)
             if first is not where:
                 yield f"{where}: the same as {first}"
@@ -67,10 +70,28 @@ class _Description:
         elif isinstance(value, list | tuple) and any(_is_container(x) for x in value):
             for index, other in enumerate(value):
                 yield from self.lines(other, (*path, str(index)))
+        elif isinstance(value, Record):
+            yield from self._record(value, path, where)
         elif isinstance(value, np.ndarray):
             yield f"{where}: {'  '.join(self._tensor(value))}"
         else:
             yield f"{where}: {_plain(value)}"
+
+    def _record(self, record: Record, path: tuple[str, ...], where: str) -> Iterator[str]:
+        parts = dict(record.parts())
+        if is_module(record):
+            parts, kind = module_state_dict(record), "module"
+        elif record.attributes:
+            parts.pop("state")
+            parts, kind = {**parts, **record.attributes}, "record"
+        elif parts.keys() <= {"arguments"} and not any(map(_is_container, record.arguments)):
+            yield f"{where}: {_shortened(record.name)}{_plain(record.arguments)}"
+            return
+        else:
+            kind = "record"
+        yield f"{where}: {kind} {_shortened(record.name)}, {_counted(len(parts), 'part')}"
+        for key, other in parts.items():
+            yield from self.lines(other, (*path, _name(key)))
 
     def _optimizer(self, state_dict: Mapping[str, Any]) -> Iterator[str]:
         groups: dict[int, int] = {}

@@ -10,9 +10,11 @@ from collections.abc import Callable, Mapping
 from pickle import PROTO, STOP  # codes of opcodes; nothing of this module is ever called
 from typing import Any, NoReturn
 
+import numpy as np
+
 from torchwise.checkpoint.constructors import Constructor, Finisher
 from torchwise.checkpoint.errors import CheckpointError, Refused, repr_short
-from torchwise.checkpoint.pickle_keys import Keys
+from torchwise.checkpoint.keys import Keys
 from torchwise.checkpoint.pickle_program import EndsTooEarly, Program
 from torchwise.checkpoint.pickle_stack import Stack
 from torchwise.checkpoint.records import Name, Record
@@ -46,6 +48,7 @@ class PickleMachine:
         self._find_global = find_global
         self._find_persistent = find_persistent
         self._keys = Keys()
+        self._of_numpy: dict[int, np.ndarray] = {}
         self._called_with = 0
         self._refusals = 0
         self.stack = Stack(program)
@@ -190,6 +193,7 @@ class PickleMachine:
         self._push_record(Record(function, arguments, "new"))
 
     def _push_record(self, record: Record) -> None:
+        record.of_numpy = self._of_numpy
         self.stack.push_container(record)
         self._finish(record)
 
@@ -199,6 +203,8 @@ class PickleMachine:
         value = self.made(record.function.finish, record)
         if value is not None:
             self.stack.replace_last(value)
+        if type(value) is np.ndarray:
+            self._of_numpy[id(value)] = value
 
     def build(self) -> None:
         """Keep the state of a record; drop the attributes of a dict, which are no values."""

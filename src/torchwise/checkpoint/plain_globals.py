@@ -1,23 +1,11 @@
-"""Names of Python that stand for plain data, and of numpy: numbers and arrays."""
+"""Names of Python that stand for plain data."""
 
-import math
 from collections import Counter
 from typing import Any
 
-import numpy as np
-
-from torchwise.checkpoint.constructors import Finisher, constructors, split
-from torchwise.checkpoint.dtypes import BY_TORCH
+from torchwise.checkpoint.constructors import constructors
 from torchwise.checkpoint.errors import CheckpointError
-from torchwise.checkpoint.limits import MAX_DIMENSIONS
-from torchwise.checkpoint.pickle_keys import Keys
-from torchwise.checkpoint.records import Name, Record
-
-_NUMPY_TYPES = {
-    row.numpy.str[1:]: row.numpy
-    for row in BY_TORCH.values()
-    if row.numpy.newbyteorder("=").isbuiltin == 1  # those of numpy itself
-}
+from torchwise.checkpoint.keys import Keys
 
 
 def _ordered_dict() -> dict[Any, Any]:
@@ -70,48 +58,6 @@ def _complex(real: Any, imaginary: Any) -> complex:
     return complex(real, imaginary)
 
 
-def _numpy_type(record: Any) -> np.dtype | None:
-    """Return the type that a record of `numpy.dtype` describes, if it is one of numbers."""
-    if type(record) is not Record or record.name != "numpy.dtype" or not record.arguments:
-        return None
-    code, state = record.arguments[0], record.state
-    order = state[1] if type(state) is tuple and len(state) > 1 else "|"
-    if type(code) is not str or code not in _NUMPY_TYPES or order not in ("<", ">", "|", "="):
-        return None
-    return _NUMPY_TYPES[code].newbyteorder(order)
-
-
-def _scalar(record: Record) -> Any:
-    """Give a number of numpy: `scalar(dtype, bytes)`."""
-    dtype = _numpy_type(record.arguments[0]) if len(record.arguments) == 2 else None
-    if dtype is None:
-        return None
-    data = record.arguments[1]
-    if type(data) is not bytes or len(data) != dtype.itemsize:
-        raise CheckpointError("has a number of numpy whose bytes are too many or too few")
-    return np.frombuffer(data, dtype)[0]
-
-
-def _array(record: Record) -> Any:
-    """Give an array of numpy from the state `(version, shape, dtype, by columns, bytes)`."""
-    if type(record.state) is not tuple or len(record.state) != 5:
-        return None
-    _, shape, of, by_columns, data = record.state
-    dtype = _numpy_type(of)
-    if dtype is None:
-        return None
-    sizes = type(shape) is tuple and all(type(size) is int and size >= 0 for size in shape)
-    if not sizes or len(shape) > MAX_DIMENSIONS or type(data) is not bytes:
-        raise CheckpointError("has an array of numpy without a shape or without bytes")
-    if math.prod(shape) * dtype.itemsize != len(data):
-        raise CheckpointError("has an array of numpy whose bytes are too many or too few")
-    return np.frombuffer(data, dtype).reshape(shape, order="F" if by_columns is True else "C")
-
-
-def _named(name: str) -> tuple[str, Name]:
-    return name, Name(*split(name))
-
-
 PLAIN_GLOBALS = {
     **constructors(
         {
@@ -124,10 +70,4 @@ PLAIN_GLOBALS = {
             "builtins.complex": _complex,
         }
     ),
-    **dict(_named(name) for name in ("numpy.dtype", "numpy.ndarray")),
-    **{
-        f"{module}.{name}": Finisher(module, name, finish)
-        for module in ("numpy.core.multiarray", "numpy._core.multiarray")
-        for name, finish in (("scalar", _scalar), ("_reconstruct", _array))
-    },
 }

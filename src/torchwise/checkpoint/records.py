@@ -4,6 +4,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import numpy as np
+
 _SHOWN = 4
 
 
@@ -42,6 +44,8 @@ class Record:
         state: what the object would be given then, mostly a dict of attributes; None if nothing.
         items: what would be appended, as to a list.
         entries: what would be set by key, as in a dict.
+        of_numpy: the arrays of the file that are numpy's and not torch's, by identity: in a record,
+            `save` writes an array as what it was.
 
     Examples:
         >>> from torchwise.checkpoint import Name, Record
@@ -58,6 +62,7 @@ class Record:
     state: Any = None
     items: list[Any] | None = None
     entries: dict[Any, Any] | None = None
+    of_numpy: dict[int, np.ndarray] | None = None
 
     @property
     def name(self) -> str:

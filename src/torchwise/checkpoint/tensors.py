@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class MetaTensor:
     """A tensor on torch's meta device; `jax.eval_shape` takes it for an array.
 
@@ -22,8 +22,11 @@ class MetaTensor:
     shape: tuple[int, ...]
     dtype: np.dtype
 
+    def __repr__(self) -> str:
+        return f"<MetaTensor {self.shape} {self.dtype.name}>"
 
-@dataclass(frozen=True, eq=False)
+
+@dataclass(frozen=True, eq=False, repr=False)
 class QuantizedTensor:
     """A quantized tensor: integers, and what they stand for.
 
@@ -46,6 +49,9 @@ class QuantizedTensor:
         """Sizes of the tensor."""
         return self.values.shape
 
+    def __repr__(self) -> str:
+        return f"<QuantizedTensor {self.shape} {self.values.dtype.name}, {self.scheme}>"
+
     def dequantize(self) -> np.ndarray:
         """Return `(values - zero_point) * scale` in float32, as torch's `dequantize()`."""
         scale, zero_point = np.asarray(self.scale), np.asarray(self.zero_point)
@@ -60,7 +66,7 @@ class QuantizedTensor:
         return centred * scale.astype(np.float32)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class NestedTensor:
     """A nested tensor: tensors whose sizes differ.
 
@@ -70,8 +76,11 @@ class NestedTensor:
 
     tensors: tuple[np.ndarray, ...]
 
+    def __repr__(self) -> str:
+        return f"<NestedTensor of {len(self.tensors)}>"
 
-@dataclass(frozen=True, eq=False)
+
+@dataclass(frozen=True, eq=False, repr=False)
 class SparseTensor:
     """A sparse tensor, in one of torch's layouts.
 
@@ -98,6 +107,9 @@ class SparseTensor:
     def dtype(self) -> np.dtype:
         """Type of the values."""
         return self.values.dtype
+
+    def __repr__(self) -> str:
+        return f"<SparseTensor {self.shape} {self.dtype.name}, {self.layout}>"
 
     def todense(self) -> np.ndarray:
         """Return the dense array; entries of one place are added."""

@@ -7,6 +7,7 @@ from torchwise.checkpoint.budget import Budget
 from torchwise.checkpoint.constructors import constructors
 from torchwise.checkpoint.errors import CheckpointError
 from torchwise.checkpoint.limits import MAX_NAME
+from torchwise.checkpoint.numpy_values import NUMPY_GLOBALS
 from torchwise.checkpoint.other_tensors import other_tensors
 from torchwise.checkpoint.plain_globals import PLAIN_GLOBALS
 from torchwise.checkpoint.records import Name
@@ -83,6 +84,7 @@ _WORDS = (
 
 _GLOBALS: Mapping[str, Any] = {
     **PLAIN_GLOBALS,
+    **NUMPY_GLOBALS,
     **constructors(
         {
             "torch.Size": _size,
