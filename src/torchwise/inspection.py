@@ -4,6 +4,7 @@ A few bytes of a file can name one value in many places, or be a name that stand
 So each value is described once, every text has a bound, and so has all of it together.
 """
 
+import contextlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeGuard
 
@@ -44,10 +45,11 @@ class _Description:
     def __init__(self) -> None:
         self._places: dict[int, str] = {}
         self._norms: dict[int, str] = {}
+        self._made: list[Any] = []  # alive, since identities are remembered
 
     def lines(self, value: Any, path: tuple[str, ...]) -> Iterator[str]:
         where = _shortened(".".join(path)) or "(the whole file)"
-        filled = _is_container(value) and len(value) and not isinstance(value, np.ndarray)
+        filled = _is_container(value) and not isinstance(value, np.ndarray) and len(value)
         if filled or isinstance(value, Record):
             first = self._places.setdefault(id(value), where)
             if first is not where:
@@ -80,16 +82,18 @@ class _Description:
     def _record(self, record: Record, path: tuple[str, ...], where: str) -> Iterator[str]:
         parts = dict(record.parts())
         if is_module(record):
-            parts, kind = module_state_dict(record), "module"
-        elif record.attributes:
+            with contextlib.suppress(TypeError):  # something else inside of it
+                self._made.append(module_state_dict(record))
+                yield f"{where}: module {_shortened(record.name)}"
+                yield from self.lines(self._made[-1], path)
+                return
+        if record.attributes:
             parts.pop("state")
-            parts, kind = {**parts, **record.attributes}, "record"
+            parts = {**parts, **record.attributes}
         elif parts.keys() <= {"arguments"} and not any(map(_is_container, record.arguments)):
             yield f"{where}: {_shortened(record.name)}{_plain(record.arguments)}"
             return
-        else:
-            kind = "record"
-        yield f"{where}: {kind} {_shortened(record.name)}, {_counted(len(parts), 'part')}"
+        yield f"{where}: record {_shortened(record.name)}, {_counted(len(parts), 'part')}"
         for key, other in parts.items():
             yield from self.lines(other, (*path, _name(key)))
 
@@ -185,11 +189,11 @@ def _is_group(group: Any) -> bool:
 
 
 def _name(key: Any) -> str:
-    return _shortened(key if isinstance(key, str) else str(key))
+    return _shortened(key if isinstance(key, str) else _plain(key))
 
 
 def _cut(text: Any) -> str:
-    return _shortened(str(text), _MAX_CELL)
+    return _shortened(text if isinstance(text, str) else _plain(text), _MAX_CELL)
 
 
 def _shortened(text: str, length: int = _MAX_TEXT) -> str:
@@ -217,8 +221,12 @@ def _pieces(value: Any) -> Iterator[str]:
     """Yield the `repr` of nested containers piece by piece."""
     if isinstance(value, str):
         yield repr(value[: _MAX_TEXT + 1])
+    elif isinstance(value, bytes | bytearray):
+        yield repr(value[: _MAX_TEXT + 1])
     elif isinstance(value, np.ndarray):
         yield _plain(value)
+    elif isinstance(value, set):
+        yield from _joined("{", map(_pieces, value), "}")
     elif isinstance(value, Mapping):
         yield from _joined("{", (_pair(key, item) for key, item in value.items()), "}")
     elif isinstance(value, list | tuple):

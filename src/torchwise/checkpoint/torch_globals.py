@@ -1,5 +1,6 @@
 """The names that a file may mention, each bound to a function or value of our own."""
 
+from _compat_pickle import IMPORT_MAPPING, NAME_MAPPING  # tables of strings
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,8 +15,6 @@ from torchwise.checkpoint.records import Name
 from torchwise.checkpoint.storages import STORAGE_TYPES
 from torchwise.checkpoint.torch_tensors import DTYPES, dense_tensors
 
-_OF_PYTHON_2 = {"__builtin__": "builtins", "copy_reg": "copyreg"}
-_RENAMED = {"builtins.xrange": "builtins.range"}
 _MAX_NAMES = 100_000
 
 
@@ -36,15 +35,15 @@ class Globals:
 
     def find(self, module: str, name: str) -> Any:
         """Return what stands for a class or function."""
-        module = _OF_PYTHON_2.get(module, module)
+        # Protocol 2 has the names of Python 2, as `__builtin__.long` for `builtins.int`.
+        module, name = NAME_MAPPING.get((module, name), (IMPORT_MAPPING.get(module, module), name))
         full_name = f"{module}.{name}"
-        full_name = _RENAMED.get(full_name, full_name)
         if full_name in self._known:
             return self._known[full_name]
         if full_name not in self.unknown:
             if len(self.unknown) >= _MAX_NAMES:
                 raise CheckpointError(f"names more than {_MAX_NAMES} classes and functions")
-            self.unknown[full_name] = _name(module, full_name[len(module) + 1 :])
+            self.unknown[full_name] = _name(module, name)
         return self.unknown[full_name]
 
 
