@@ -219,9 +219,7 @@ def _plain(value: Any) -> str:
 
 def _pieces(value: Any) -> Iterator[str]:
     """Yield the `repr` of nested containers piece by piece."""
-    if isinstance(value, str):
-        yield repr(value[: _MAX_TEXT + 1])
-    elif isinstance(value, bytes | bytearray):
+    if isinstance(value, str | bytes | bytearray):
         yield repr(value[: _MAX_TEXT + 1])
     elif isinstance(value, np.ndarray):
         yield _plain(value)

@@ -59,7 +59,7 @@ class HistoryBuffer:
         raise AssertionError
 
 
-class IntervalStrategy(str, enum.Enum):
+class IntervalStrategy(enum.StrEnum):
     """As in transformers."""
 
     STEPS = "steps"

@@ -26,6 +26,16 @@ FILES = {
     "compressed": (zip_bytes([MAIN], zipfile.ZIP_DEFLATED), "compressed or encrypted"),
     "two_folders": (zip_bytes([MAIN, ("b/x", b"")]), "not in one folder"),
     "no_folder": (zip_bytes([("data.pkl", b"")]), "not in one folder"),
+    "policy": (
+        zip_bytes([("data", b"{}"), ("policy.pth", WHOLE), ("pytorch_variables.pth", WHOLE)]),
+        "zip file with checkpoints inside: unzip it, and load its members, as 'policy.pth'",
+    ),
+    "other_zip": (zip_bytes([("word/document.xml", b"")]), "is a zip file, but none of torch.save"),
+    "empty_zip": (b"PK\x03\x04" + bytes(60), "damaged zip file"),
+    "pickle": (b"\x80\x04N.", "is a pickle that torch.save did not write"),
+    "gzip": (b"\x1f\x8b" + bytes(30), "is compressed by gzip"),
+    "keras": (b"\x89HDF\r\n\x1a\n" + bytes(30), "is an HDF5 file"),
+    "numpy": (b"\x93NUMPY" + bytes(30), r"numpy.load\(path\) reads it"),
     "no_members": (b"PK\x05\x06" + bytes(18), "does not start like a zip file"),
     "no_pickle": (zip_bytes([("a/version", b"3")]), "has a member data.pkl; it holds 'a/version'"),
     "big_endian": (zip_bytes([MAIN, ("a/byteorder", b"big")]), "big-endian"),
@@ -119,8 +129,12 @@ def test_other_archives_of_torch_are_named(tmp_path):
     torch.jit.save(torch.jit.script(torch.nn.Linear(2, 2)), buffer)
     words = r"is a TorchScript archive, .* torch.save\(torch.jit.load\(path\).state_dict"
     assert_refused(tmp_path / "file.pt", buffer.getvalue(), words)
-    content = zip_bytes([("a/models/model.json", b"{}"), ("a/archive_format", b"pt2")])
-    assert_refused(tmp_path / "file.pt2", content, "is an archive of torch.export")
+    # The members of `torch.export.save`, which takes seconds; older versions have no folder.
+    members = ["data/weights/model_weights_config.json", "models/model.json", "archive_format"]
+    words = r"is an archive of torch.export, .* torch.save\(torch.export.load\(path\).state_dict,"
+    for folder in ("a/", ""):
+        content = zip_bytes([(f"{folder}{name}", b"pt2") for name in members])
+        assert_refused(tmp_path / "file.pt2", content, words)
 
 
 def test_members_that_occur_twice(tmp_path):

@@ -49,9 +49,7 @@ def seeds_of_records(tmp_path):
     torch.save(plain, tmp_path / "seed_plain.pt")
     torch.save(everything, tmp_path / "seed_objects.pt")
     torch.save(everything, tmp_path / "seed_objects_4.pt", pickle_protocol=4)
-    torch.save(
-        everything, tmp_path / "seed_objects.legacy", _use_new_zipfile_serialization=False
-    )
+    torch.save(everything, tmp_path / "seed_objects.legacy", _use_new_zipfile_serialization=False)
     return tmp_path
 
 

@@ -20,6 +20,13 @@ FILES = {
     "tuples": (".pt", pt_bytes(b")" + b"\x85" * MANY), "1000000 containers"),
     "marks": (".pt", pt_bytes(b"(" * MANY + b"t" * MANY), "100 deep"),
     "deep": (".pt", pt_bytes(b"]" * 999_999 + b"a" * 999_998), "100 deep"),
+    "sets": (".pt", pt_bytes(b"(" + b"\x8f" * MANY + b"t"), "1000000 containers"),
+    "memo": (".pt", pt_bytes(b"N" + b"\x94" * MEGABYTE), "read"),
+    "records": (
+        ".pt",
+        pt_bytes(b"ca\nB\nq\0(" + b"h\0)\x81\x94" * 300_000 + b"t"),
+        "1000000 containers",
+    ),
     "allowed": (".pt", pt_bytes(b"(" + b"}" * 999_998 + b"t"), "read"),
     "json_lists": (
         ".safetensors",

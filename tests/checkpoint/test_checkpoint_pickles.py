@@ -54,7 +54,10 @@ def with_metadata(metadata):
 
 
 TORCH_VALUES = {
-    "module": (lambda: torch.nn.Linear(2, 2), "names 'torch.nn.modules.linear.Linear'.*records=True"),
+    "module": (
+        lambda: torch.nn.Linear(2, 2),
+        "names 'torch.nn.modules.linear.Linear'.*records=True",
+    ),
     "frozenset": (lambda: frozenset([1]), "names 'builtins.frozenset'"),
     "tensor_key": (lambda: {torch.ones(1): 2}, "the key <ndarray>"),
     "storage": (lambda: torch.ones(2).untyped_storage(), "bare Storage"),
@@ -115,13 +118,19 @@ PICKLES = {
     "stack_global": (text("os") + text("system") + b"\x93", "names 'os.system'"),
     "stack_global_of_number": (text("os") + integer(1) + b"\x93", "a name that is no text"),
     "instance": (pickle.MARK + name("os", "system")[1:], "opcode"),
-    "new_object": (name("collections", "OrderedDict") + EMPTY + b"\x81", "makes an object in a way"),
+    "new_object": (
+        name("collections", "OrderedDict") + EMPTY + b"\x81",
+        "makes an object in",
+    ),
     "extension": (b"\x82\x01", "opcode"),
     "duplicate": (pickle.NONE + b"2", "opcode b'2'"),
     "protocol": (PROTOCOL + pickle.NONE, "opcode"),
     "call_a_string": (text("os.system") + EMPTY + REDUCE, "calls 'os.system', which is not"),
     "call_a_dtype": (name("torch", "float32") + EMPTY + REDUCE, "calls 'torch.float32'"),
-    "call_a_storage": (name("torch", "FloatStorage") + EMPTY + REDUCE, "names 'torch.FloatStorage'"),
+    "call_a_storage": (
+        name("torch", "FloatStorage") + EMPTY + REDUCE,
+        "names 'torch.FloatSt",
+    ),
     "call_without_tuple": (name("torch", "Size") + text("x") + REDUCE, "calls <Constructor>"),
     "arity": (name("torch", "Size") + EMPTY + REDUCE, "calls torch.Size with arguments"),
     "ordered_dict_of": (

@@ -30,8 +30,15 @@ from checkpoint_tools import (
 )
 
 from torchwise import checkpoint
-from torchwise.checkpoint import pickle_stack
-from torchwise.checkpoint import CheckpointError, Name, Record, load, module_state_dict, save
+from torchwise.checkpoint import (
+    CheckpointError,
+    Name,
+    Record,
+    load,
+    module_state_dict,
+    pickle_stack,
+    save,
+)
 from torchwise.inspection import describe
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # torch warns of TypedStorage and prototypes
@@ -63,6 +70,10 @@ class Hostile:
         return exec, ("raise SystemExit('the code of a file was run')",)
 
 
+def vars_of(value):
+    return [getattr(value, name) for name in getattr(value, "__slots__", ["missing"])]
+
+
 def knows_itself():
     one = types.SimpleNamespace(lr=0.1)
     one.me, one.all = one, [{"again": one}]
@@ -70,8 +81,6 @@ def knows_itself():
 
 
 NAMESPACE = argparse.Namespace(lr=0.1, data=pathlib.PurePosixPath("/data"), inner={"best": None})
-UTC = datetime.timezone.utc
-
 # The value, the name of its record, and what is in it.
 KINDS = {
     "namespace": (NAMESPACE, "argparse.Namespace", lambda r: r.attributes["lr"] == 0.1),
@@ -86,7 +95,7 @@ KINDS = {
         lambda r: r.arguments == ("/", "a", "b"),
     ),
     "datetime": (
-        datetime.datetime(2026, 1, 2, tzinfo=UTC),
+        datetime.datetime(2026, 1, 2, tzinfo=datetime.UTC),
         "datetime.datetime",
         lambda r: r.arguments[0][:2] == (2026).to_bytes(2, "big"),
     ),
@@ -190,7 +199,7 @@ def test_records_are_written_back(tmp_path, case):
     back = torch.load(tmp_path / "ours.pt", weights_only=False)["x"]
     assert type(back) is type(value)
     if case in ("slots", "simple_namespace", "partial", "text_array", "subclass"):
-        assert str(back) == str(value) or case == "slots" and (back.lr, back.seed) == (0.1, 3)
+        assert str(back) == str(value) or vars_of(back) == vars_of(value)
     else:
         assert back == value
     with pytest.raises(TypeError, match=r"cannot save \['x'\].*\.pt and \.pth hold it"):
@@ -354,8 +363,10 @@ def get(index):
     return pickle.BINGET + bytes([index])
 
 
-DOUBLING = pickle.EMPTY_TUPLE + put(0) + b"".join(
-    get(i) * 2 + pickle.TUPLE2 + put(i + 1) for i in range(60)
+DOUBLING = (
+    pickle.EMPTY_TUPLE
+    + put(0)
+    + b"".join(get(i) * 2 + pickle.TUPLE2 + put(i + 1) for i in range(60))
 )
 PROGRAMS = {
     "states": (MAKE * 200 + pickle.BUILD * 199, "100 deep"),
@@ -368,11 +379,14 @@ PROGRAMS = {
         pickle.EMPTY_DICT + pickle.EMPTY_TUPLE + pickle.TUPLE1 * 100_000 + b"Ns",
         "the key",
     ),
-    "hash_of_many": (DOUBLING + pickle.EMPTY_DICT + get(60) + pickle.NONE + pickle.SETITEM, "the key"),
+    "hash_of_many": (
+        DOUBLING + pickle.EMPTY_DICT + get(60) + pickle.NONE + pickle.SETITEM,
+        "the key",
+    ),
     "keys_of_one_hash": (
         pickle.EMPTY_DICT
         + pickle.MARK
-        + b"".join(integer(i * (2**61 - 1)) + pickle.NONE for i in range(8, 200))
+        + b"".join(integer(i * (2**61 - 1)) + pickle.NONE for i in range(8, 300))
         + pickle.SETITEMS,
         "the key",
     ),

@@ -37,7 +37,7 @@ def zip_kind(members: Collection[str]) -> str | None:
     """
     folders = {name.partition("/")[0] for name in members}
     inner = {name.partition("/")[2] for name in members}
-    if "archive_format" in inner or any(name.startswith("models/") for name in inner):
+    if "archive_format" in inner | set(members):
         return _EXPORT
     if "constants.pkl" in inner:
         return _TORCHSCRIPT
@@ -53,8 +53,8 @@ def zip_kind(members: Collection[str]) -> str | None:
     return f"is a zip file, but none of torch.save, which has a member data.pkl; it holds {shown}"
 
 
-def other_start(start: bytes) -> str:
-    """Say what a file is that starts neither like a zip file nor like one of old torch.
+def other_start(start: bytes) -> str | None:
+    """Say what a file is that starts neither like a zip file nor like one of old torch, if known.
 
     Args:
         start: its first 512 bytes.
@@ -72,4 +72,4 @@ def other_start(start: bytes) -> str:
         return "is an HDF5 file, as Keras writes it, and no checkpoint of torch"
     if start.startswith(b"\x93NUMPY"):
         return "is an array of numpy: numpy.load(path) reads it"
-    return "is not a torch checkpoint: it does not start like a zip file"
+    return None

@@ -8,6 +8,7 @@ from typing import Any, BinaryIO
 from torchwise.checkpoint.atomic import replacing
 from torchwise.checkpoint.content import Content, opened
 from torchwise.checkpoint.errors import CheckpointError
+from torchwise.checkpoint.explanations import other_start
 from torchwise.checkpoint.legacy_reader import is_legacy
 from torchwise.checkpoint.pt_reader import read_pt
 from torchwise.checkpoint.pt_writer import write_pt
@@ -31,8 +32,9 @@ _WRITERS: dict[str, Callable[[BinaryIO, Any], None]] = {
 def load(path: str | os.PathLike[str], *, mmap: bool = False, records: bool = False) -> Any:
     """Load a checkpoint that torch, safetensors or `save` wrote; torch is not needed.
 
-    No code of the file is run and no name in it is imported, whatever is inside. Arrays are read into memory of their own: what is returned does not
-    change, whatever becomes of the file, and no file stays open.
+    No code of the file is run and no name in it is imported, whatever is inside.
+    Arrays are read into memory of their own: what is returned does not change, whatever becomes of
+    the file, and no file stays open.
 
     Args:
         path: the file. The content decides on the format, and the suffix (`.pt`, `.pth`,
@@ -50,7 +52,8 @@ def load(path: str | os.PathLike[str], *, mmap: bool = False, records: bool = Fa
         (`bfloat16` and `float8` with the dtypes of ml_dtypes), which share memory where the tensors
         did; an `OrderedDict` is a `dict`, a `torch.Size` a `tuple`, a `torch.dtype` or
         `torch.device` its name. Tensors that no array is are a `SparseTensor`, `QuantizedTensor`,
-        `NestedTensor` or `MetaTensor`. Numbers and arrays of numpy are themselves. A safetensors file of another writer is a dict of arrays by name.
+        `NestedTensor` or `MetaTensor`. Numbers and arrays of numpy are themselves. A safetensors
+        file of another writer is a dict of arrays by name.
 
     Raises:
         CheckpointError: the file is damaged, holds what is not plain data, or was changed while it
@@ -139,5 +142,6 @@ def _reader(path: str | os.PathLike[str], content: Content) -> Callable[[Content
         return _READERS[".safetensors"]
     reader = _READERS.get(_suffix(path))
     if reader is None:
-        raise CheckpointError(f"is no checkpoint, by its content or by a suffix {_SUFFIXES}")
+        unlike = f"is no checkpoint, by its content or by a suffix {_SUFFIXES}"
+        raise CheckpointError(other_start(content.read(0, 512)) or unlike)
     return reader

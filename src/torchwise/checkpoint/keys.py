@@ -29,6 +29,8 @@ class Keys:
             return True
         if not _is_short(key):
             return False
+        if len(target) < MAX_COLLISIONS:
+            return True
         place = id(target), hash(key)
         self._hashes[place] += 1
         return self._hashes[place] <= MAX_COLLISIONS

@@ -16,7 +16,7 @@ from torchwise.checkpoint.errors import CheckpointError, repr_short
 from torchwise.checkpoint.explanations import RESAVE
 from torchwise.checkpoint.pickle_machine import PickleMachine
 from torchwise.checkpoint.pickle_operations import OPERATIONS
-from torchwise.checkpoint.pickle_program import EndsTooEarly, Program
+from torchwise.checkpoint.pickle_program import Program, TruncatedError
 from torchwise.checkpoint.pickles import no_storage, read_pickle
 from torchwise.checkpoint.records import Name
 from torchwise.checkpoint.storages import Storage, StorageType, check_identity
@@ -91,7 +91,7 @@ class _Pickles:
             program = Program(self._content.read(self.position, self.position + size), "its pickle")
             try:
                 value = run(program)
-            except EndsTooEarly:
+            except TruncatedError:
                 if self.position + size >= self._content.size:
                     raise
                 size *= 8
@@ -111,19 +111,20 @@ class _Wanted:
         self.types: dict[str, tuple[StorageType, int]] = {}
 
     def find(self, identity: Any) -> Any:
-        """Remember a storage; give the class of a module, which stands beside its source code."""
-        if type(identity) is tuple and len(identity) == 4 and identity[0] == "module":
-            return _module(identity)
+        """Remember a storage; give the class of a module."""
+        if _is_module(identity):
+            return identity[1]
         check_identity(identity, (tuple, type(None)))
         _, kind, key, _, count, _ = identity
         self.types.setdefault(key, (kind, count))
         raise CheckpointError("uses tensors in another way than torch.save does")
 
 
-def _module(identity: tuple[Any, ...]) -> Name:
-    if not isinstance(identity[1], Name):
-        raise CheckpointError("has a module without a class")
-    return identity[1]
+def _is_module(identity: Any) -> bool:
+    """Whether a persistent id is a module's class, which stands beside its source code."""
+    if type(identity) is not tuple or len(identity) != 4 or identity[0] != "module":
+        return False
+    return isinstance(identity[1], Name)
 
 
 class _Storages:
@@ -151,8 +152,8 @@ class _Storages:
 
     def find(self, identity: Any) -> Any:
         """Resolve `("storage", type, key, device, number of elements, part of it)`."""
-        if type(identity) is tuple and len(identity) == 4 and identity[0] == "module":
-            return _module(identity)
+        if _is_module(identity):
+            return identity[1]
         check_identity(identity, (tuple, type(None)))
         _, kind, key, _, count, part = identity
         if key not in self._ranges or self._types[key] != (kind, count):

@@ -1,4 +1,4 @@
-"""How torch's functions that rebuild sparse, quantized, nested and meta tensors are stood in for."""
+"""What stands in for torch's functions that rebuild sparse, quantized, nested and meta tensors."""
 
 from collections.abc import Callable
 from typing import Any
@@ -31,7 +31,7 @@ def other_tensors(budget: Budget) -> dict[str, Callable[..., Any]]:
 
     def sparse(layout: Any, data: Any) -> SparseTensor:
         tensor = _sparse(layout, data)
-        parts = tensor.indices if type(tensor.indices) is tuple else (tensor.indices,)
+        parts = tensor.indices if isinstance(tensor.indices, tuple) else (tensor.indices,)
         budget.spend(3 * sum(part.nbytes for part in parts))
         problem = tensor.problem()
         if problem:
@@ -50,9 +50,7 @@ def other_tensors(budget: Budget) -> dict[str, Callable[..., Any]]:
             raise CheckpointError("has a nested tensor whose elements are spread")
         budget.spend(_OBJECT * len(sizes) + 64 * sizes.size)
         rows = zip(sizes.tolist(), strides.tolist(), offsets.tolist())
-        return NestedTensor(
-            tuple(view(buffer, buffer.dtype, *of, offset) for *of, offset in rows)
-        )
+        return NestedTensor(tuple(view(buffer, buffer.dtype, *row) for row in rows))
 
     def jagged(parts: Any) -> NestedTensor:
         """Cut a nested tensor of the newer layout, whose tensors lie behind each other."""
@@ -63,7 +61,11 @@ def other_tensors(budget: Budget) -> dict[str, Callable[..., Any]]:
             type(array) is np.ndarray and array.dtype == np.int64 and array.ndim == 1
             for array in (offsets, lengths)
         ]
-        if type(values) is not np.ndarray or not integers[0] or not (integers[1] or lengths is None):
+        if (
+            type(values) is not np.ndarray
+            or not integers[0]
+            or not (integers[1] or lengths is None)
+        ):
             raise CheckpointError("has a nested tensor without its parts")
         if type(axis) is not int or not 1 <= axis <= values.ndim or not len(offsets):
             raise CheckpointError("has a nested tensor whose parts do not fit")
@@ -98,7 +100,7 @@ def _sizes(shape: Any) -> tuple[int, ...]:
 
 
 def _sparse(layout: Any, data: Any) -> SparseTensor:
-    parts = data if type(data) is tuple else ()
+    parts: Any = data if type(data) is tuple else ()
     if layout == "torch.sparse_coo" and len(parts) in (3, 4):
         indices, values, shape, *rest = parts
         coalesced = rest[0] if rest else None
@@ -112,9 +114,7 @@ def _sparse(layout: Any, data: Any) -> SparseTensor:
         raise CheckpointError(f"has a sparse tensor of the layout {repr_short(layout)}")
     if not known or not all(type(array) is np.ndarray and array.ndim for array in arrays):
         raise CheckpointError("has a sparse tensor without its parts")
-    return SparseTensor(
-        layout.removeprefix("torch."), _sizes(shape), indices, values, coalesced
-    )
+    return SparseTensor(layout.removeprefix("torch."), _sizes(shape), indices, values, coalesced)
 
 
 def _quantized(

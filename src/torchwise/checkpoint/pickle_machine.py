@@ -15,7 +15,7 @@ import numpy as np
 from torchwise.checkpoint.constructors import Constructor, Finisher
 from torchwise.checkpoint.errors import CheckpointError, Refused, repr_short
 from torchwise.checkpoint.keys import Keys
-from torchwise.checkpoint.pickle_program import EndsTooEarly, Program
+from torchwise.checkpoint.pickle_program import Program, TruncatedError
 from torchwise.checkpoint.pickle_stack import Stack
 from torchwise.checkpoint.records import Name, Record
 
@@ -62,7 +62,7 @@ class PickleMachine:
         """
         try:
             return self._run(operations)
-        except EndsTooEarly:
+        except TruncatedError:
             raise
         except CheckpointError as error:
             # What follows a refusal may only fail because of it.

@@ -60,19 +60,19 @@ def _push(machine: Machine, value: Any) -> None:
 
 
 def _number(layout: str) -> Callable[[Machine], None]:
-    return lambda machine: _push(machine, machine.program.number(layout))
+    return lambda machine: machine.stack.values.append(machine.program.number(layout))
 
 
 def _bytes(layout: str) -> Callable[[Machine], None]:
-    return lambda machine: _push(machine, machine.program.sized(layout))
+    return lambda machine: machine.stack.values.append(machine.program.sized(layout))
 
 
 def _text(layout: str) -> Callable[[Machine], None]:
-    return lambda machine: _push(machine, machine.program.text(machine.program.sized(layout)))
+    return lambda machine: machine.stack.values.append(machine.program.text(layout))
 
 
 def _constant(value: Any) -> Callable[[Machine], None]:
-    return lambda machine: _push(machine, value)
+    return lambda machine: machine.stack.values.append(value)
 
 
 def _container(make: Callable[[], Any]) -> Callable[[Machine], None]:

@@ -6,7 +6,7 @@ from typing import Any, NoReturn
 from torchwise.checkpoint.errors import CheckpointError
 
 
-class EndsTooEarly(CheckpointError):
+class TruncatedError(CheckpointError):
     """A pickle goes on behind its last byte."""
 
 
@@ -34,7 +34,7 @@ class Program:
         """Read so many bytes."""
         start, self.position = self.position, self.position + count
         if self.position > len(self._data):
-            raise EndsTooEarly(f"{self._name} ends in the middle of an instruction")
+            raise TruncatedError(f"{self._name} ends in the middle of an instruction")
         return self._data[start : self.position]
 
     def number(self, layout: str) -> Any:
@@ -49,10 +49,10 @@ class Program:
         """Read bytes behind their number."""
         return self.take(self.number(layout))
 
-    def text(self, encoded: bytes) -> str:
-        """Decode a string."""
+    def text(self, layout: str) -> str:
+        """Read a string behind the number of its bytes."""
         try:
-            return encoded.decode("utf-8", "surrogatepass")
+            return self.sized(layout).decode("utf-8", "surrogatepass")
         except UnicodeDecodeError:
             self.fail("has a string that is not UTF-8")
 
@@ -60,6 +60,6 @@ class Program:
         """Read up to the end of a line."""
         end = self._data.find(b"\n", self.position)
         if end < 0:
-            raise EndsTooEarly(f"{self._name} ends in the middle of an instruction")
+            raise TruncatedError(f"{self._name} ends in the middle of an instruction")
         line = self.take(end + 1 - self.position)[:-1]
         return line.decode("utf-8", "backslashreplace")

@@ -3,6 +3,7 @@
 from collections import Counter
 from typing import Any
 
+from torchwise.checkpoint.constructors import Finisher
 from torchwise.checkpoint.errors import CheckpointError
 from torchwise.checkpoint.limits import MAX_CONTAINERS, MAX_DEPTH
 from torchwise.checkpoint.pickle_program import Program
@@ -10,7 +11,7 @@ from torchwise.checkpoint.records import Record
 
 _CONTAINERS = (dict, list, tuple, Counter, set, Record)
 _PARTS_OF_A_TENSOR = 8  # sizes, strides, hooks, the storage and its name, and their tuples
-_PARTS_OF_A_RECORD = 4  # so many times as large as an empty dict
+_LARGE = {Record: 4, set: 4}  # so many times as large as an empty dict, about
 _MAX_MARKS = 4 * MAX_DEPTH  # a container, a call and its arguments open one each
 
 
@@ -29,7 +30,8 @@ class Stack:
     def __init__(self, program: Program) -> None:
         self._program = program
         self._below_marks: list[list[Any]] = []
-        self._memo: dict[int, Any] = {}
+        self._memo: list[Any] = []
+        self._far: dict[int, Any] = {}  # what is remembered under an index that is not the next one
         self._places: dict[int, list[int]] = {}
         self._containers = 0
         self.values: list[Any] = []
@@ -38,7 +40,7 @@ class Stack:
 
     def push_container(self, container: Any) -> None:
         """Push what takes memory of its own."""
-        self._containers += _PARTS_OF_A_RECORD if type(container) is Record else 1
+        self._containers += _LARGE.get(type(container), 1)
         if self._containers > MAX_CONTAINERS + _PARTS_OF_A_TENSOR * len(self.persistent):
             raise CheckpointError(f"holds more than {MAX_CONTAINERS} containers")
         self.values.append(container)
@@ -71,16 +73,27 @@ class Stack:
 
     def memoize(self, index: int | None = None) -> None:
         """Remember the last value under an index, or under the next one."""
-        index = len(self._memo) if index is None else index
-        value = self._memo[index] = self.values[-1]
-        if type(value) is Record:
+        value = self.values[-1]
+        if index is None or index == len(self._memo):
+            index = len(self._memo)
+            self._memo.append(value)
+        else:
+            self._put(index, value)
+        if type(value) is Record and type(value.function) is Finisher:
             self._places.setdefault(id(value), []).append(index)
+
+    def _put(self, index: int, value: Any) -> None:
+        memo: Any = self._memo if index < len(self._memo) else self._far
+        memo[index] = value
 
     def recall(self, index: int) -> None:
         """Push a remembered value."""
-        if index not in self._memo:
+        if index < len(self._memo):
+            value = self._memo[index]
+        elif index in self._far:
+            value = self._far[index]
+        else:
             self._program.fail(f"reads entry {index} of its memo before writing it")
-        value = self._memo[index]
         if type(value) in _CONTAINERS:
             self.recalled.add(id(value))
         self.values.append(value)
@@ -89,5 +102,4 @@ class Stack:
         """Put a value in the place of the record that is the last one, in the memo as well."""
         record, self.values[-1] = self.values[-1], value
         for index in self._places.pop(id(record), ()):
-            if self._memo[index] is record:
-                self._memo[index] = value
+            self._put(index, value)

@@ -29,7 +29,8 @@ def read_pt(content: Content, records: bool = False) -> Any:
         return read_legacy(content, records)
     start = content.read(0, 512)
     if not start.startswith(MAGIC):
-        raise CheckpointError(other_start(start))
+        unlike = "is not a torch checkpoint: it does not start like a zip file"
+        raise CheckpointError(other_start(start) or unlike)
     archive = ZipArchive(content)
     if "byteorder" in archive and archive.read("byteorder") != b"little":
         raise CheckpointError(f"was written on a big-endian machine; {RESAVE}")

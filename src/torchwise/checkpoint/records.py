@@ -75,7 +75,8 @@ class Record:
     @property
     def attributes(self) -> dict[Any, Any]:
         """The object's attributes by name, those in slots too; empty where its state is none."""
-        parts = self.state if type(self.state) is tuple and len(self.state) == 2 else (self.state,)
+        pair = isinstance(self.state, tuple) and len(self.state) == 2
+        parts: Any = self.state if pair else (self.state,)
         if not all(type(part) in (dict, type(None)) for part in parts):
             return {}
         return {key: value for part in parts if part for key, value in part.items()}

@@ -61,6 +61,8 @@ def check_identity(identity: Any, more: tuple[type, ...] = ()) -> None:
     ):
         raise CheckpointError(f"has a persistent id {repr_short(identity)} of no known kind")
     if identity[0] != "storage":
-        raise CheckpointError(f"has a persistent {repr_short(identity[0])}; only storages are known")
+        raise CheckpointError(
+            f"has a persistent {repr_short(identity[0])}; only storages are known"
+        )
     if identity[3] == "meta":
         raise CheckpointError("holds a meta tensor, which has no data")

@@ -16,8 +16,8 @@ import numpy as np
 
 from torchwise.checkpoint.collect import ArrayReference
 from torchwise.checkpoint.errors import CheckpointError, repr_short
-from torchwise.checkpoint.limits import MAX_BRACKETS, MAX_INT_BITS
 from torchwise.checkpoint.keys import Keys
+from torchwise.checkpoint.limits import MAX_BRACKETS, MAX_INT_BITS
 
 
 def tensor_names(paths: Sequence[tuple[Any, ...]]) -> list[str]:

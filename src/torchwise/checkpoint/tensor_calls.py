@@ -69,9 +69,7 @@ def _sparse(tensor: SparseTensor) -> Call:
     layout = Call(Name("torch.serialization", "_get_layout"), (f"torch.{tensor.layout}",))
     size = Call(Name("torch", "Size"), (tensor.shape,))
     if type(tensor.indices) is tuple:
-        return Call(
-            _rebuild("sparse_tensor"), (layout, (*tensor.indices, tensor.values, size))
-        )
+        return Call(_rebuild("sparse_tensor"), (layout, (*tensor.indices, tensor.values, size)))
     parts = (tensor.indices, tensor.values, size, tensor.is_coalesced)
     return Call(_rebuild("sparse_tensor"), (layout, parts))
 

@@ -6,11 +6,12 @@ and a quantized one keeps its integers, so that both can be written back as they
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 
-@dataclass(frozen=True, eq=False, repr=False)
+@dataclass(frozen=True, eq=False, repr=False, slots=True)
 class MetaTensor:
     """A tensor on torch's meta device; `jax.eval_shape` takes it for an array.
 
@@ -26,7 +27,7 @@ class MetaTensor:
         return f"<MetaTensor {self.shape} {self.dtype.name}>"
 
 
-@dataclass(frozen=True, eq=False, repr=False)
+@dataclass(frozen=True, eq=False, repr=False, slots=True)
 class QuantizedTensor:
     """A quantized tensor: integers, and what they stand for.
 
@@ -66,7 +67,7 @@ class QuantizedTensor:
         return centred * scale.astype(np.float32)
 
 
-@dataclass(frozen=True, eq=False, repr=False)
+@dataclass(frozen=True, eq=False, repr=False, slots=True)
 class NestedTensor:
     """A nested tensor: tensors whose sizes differ.
 
@@ -80,7 +81,7 @@ class NestedTensor:
         return f"<NestedTensor of {len(self.tensors)}>"
 
 
-@dataclass(frozen=True, eq=False, repr=False)
+@dataclass(frozen=True, eq=False, repr=False, slots=True)
 class SparseTensor:
     """A sparse tensor, in one of torch's layouts.
 
@@ -131,7 +132,8 @@ class SparseTensor:
         for place in np.ndindex(self.shape[:batch]):
             outer = np.repeat(np.arange(compressed.shape[-1] - 1), np.diff(compressed[place]))
             row, column = (plain[place], outer) if by_column else (outer, plain[place])
-            np.add.at(split[place], (row, slice(None), column), values[place])
+            where: Any = (row, slice(None), column)
+            np.add.at(split[place], where, values[place])
         return dense
 
     def problem(self) -> str | None:

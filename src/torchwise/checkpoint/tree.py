@@ -83,11 +83,11 @@ def check_tree(root: Any, recalled: Collection[int] = (), records: bool = False)
             continue
         parent.key, child = entry
         kind = type(child)
-        if isinstance(child, Record | Name) and not records:
+        if not records and isinstance(child, Record | Name):
             _fail(path, unknown(child))
         elif kind in _LEAVES or isinstance(child, np.generic | Name):
             _add(path, 0, 1)
-        elif kind is Refused:
+        elif isinstance(child, Refused):
             _fail(path, child.reason)
         elif kind not in _CONTAINERS:
             _fail(path, f"holds a bare {kind.__name__}, which is not a value")

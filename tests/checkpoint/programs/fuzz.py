@@ -57,7 +57,7 @@ def touch(value):
             touch(item)
     elif isinstance(value, Record):
         assert len(repr(value)) < 500
-        value.attributes, value.name
+        assert type(value.attributes) is dict
 
 
 def attempt(path, watch, mmap, records):

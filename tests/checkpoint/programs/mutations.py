@@ -165,6 +165,7 @@ def bomb(generator, canary):
     argument = pickle.BINUNICODE + struct.pack("<I", len(command)) + command
     call = pickle.GLOBAL + GLOBALS[generator.integers(len(GLOBALS))] + b"\n" + argument
     depth = int(generator.integers(1, 20_000))
+    length = struct.pack("<I", depth)
     index = struct.pack("<I", int(generator.integers(2**32)))
     doubled = b"]q\0" + b"".join(
         b"](h%ch%ceq%c" % (i, i, i + 1) for i in range(int(generator.integers(1, 200)))
@@ -190,7 +191,7 @@ def bomb(generator, canary):
         b"}(" + b"".join(b"ca\nB\n)\x81K\1" for _ in range(depth % 500)) + b"u",
         b")q\0" + b"".join(b"h%ch%c\x86q%c" % (i, i, i + 1) for i in range(60)) + b"}h<K\1s",
         b"c__builtin__\nset\n](" + b"(K\1J" + index + b"te\x85R",
-        b"c_codecs\nencode\nX%sq\0X\6\0\0\0latin1q\1\x86R" % (struct.pack("<I", depth) + b"x" * depth)
+        b"c_codecs\nencode\nX%sq\0X\6\0\0\0latin1q\1\x86R" % (length + b"x" * depth)
         + b"c_codecs\nencode\nh\0h\1\x86R\x86" * 100,
     ]
     return pickle.PROTO + b"\x02" + programs[generator.integers(len(programs))] + pickle.STOP
