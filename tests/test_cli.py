@@ -380,7 +380,7 @@ def test_a_file_may_be_mapped(command, nested, tmp_path, capsys, monkeypatch):
     rest = [str(tmp_path / "b.pt")] if command == "convert" else []
     assert cli.main([command, str(nested), *rest]) == 0
     assert cli.main([command, "--mmap", str(nested), *rest]) == 0
-    assert seen == [{"mmap": False}, {"mmap": True}]
+    assert seen == [{"mmap": mmap, "records": True} for mmap in (False, True)]
 
 
 def test_the_package_runs_as_a_module_and_has_a_version(capsys, monkeypatch):

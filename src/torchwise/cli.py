@@ -80,7 +80,7 @@ def _raising_at_signals() -> Iterator[None]:
 
 
 def _inspect(options: argparse.Namespace) -> Iterable[str]:
-    return describe(checkpoint.load(options.file, mmap=options.mmap))
+    return describe(checkpoint.load(options.file, mmap=options.mmap, records=True))
 
 
 def _convert(options: argparse.Namespace) -> Iterable[str]:
@@ -89,7 +89,7 @@ def _convert(options: argparse.Namespace) -> Iterable[str]:
         raise ValueError(f"{target}: the suffix is not one of {', '.join(sorted(_SUFFIXES))}")
     if target.exists() and source.samefile(target):
         raise ValueError(f"{target}: is the input, which is not overwritten")
-    value = checkpoint.load(source, mmap=options.mmap)
+    value = checkpoint.load(source, mmap=options.mmap, records=True)
     try:
         checkpoint.save(target, value)
     except (TypeError, ValueError) as error:

@@ -4,12 +4,15 @@ A few bytes of a file can name one value in many places, or be a name that stand
 So each value is described once, every text has a bound, and so has all of it together.
 """
 
+import contextlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeGuard
 
 import numpy as np
 
 from torchwise.array_norm import norm
+from torchwise.checkpoint import Record, module_state_dict
+from torchwise.checkpoint.records import is_module
 from torchwise.state_dict.groups import name_of
 
 _HIDDEN = ("params", "param_names")
@@ -42,10 +45,12 @@ class _Description:
     def __init__(self) -> None:
         self._places: dict[int, str] = {}
         self._norms: dict[int, str] = {}
+        self._made: list[Any] = []  # alive, since identities are remembered
 
     def lines(self, value: Any, path: tuple[str, ...]) -> Iterator[str]:
         where = _shortened(".".join(path)) or "(the whole file)"
-        if _is_container(value) and len(value) and not isinstance(value, np.ndarray):
+        filled = _is_container(value) and not isinstance(value, np.ndarray) and len(value)
+        if filled or isinstance(value, Record):
             first = self._places.setdefault(id(value), where)
             if first is not where:
                 yield f"{where}: the same as {first}"
@@ -67,10 +72,30 @@ class _Description:
         elif isinstance(value, list | tuple) and any(_is_container(x) for x in value):
             for index, other in enumerate(value):
                 yield from self.lines(other, (*path, str(index)))
+        elif isinstance(value, Record):
+            yield from self._record(value, path, where)
         elif isinstance(value, np.ndarray):
             yield f"{where}: {'  '.join(self._tensor(value))}"
         else:
             yield f"{where}: {_plain(value)}"
+
+    def _record(self, record: Record, path: tuple[str, ...], where: str) -> Iterator[str]:
+        parts = dict(record.parts())
+        if is_module(record):
+            with contextlib.suppress(TypeError):  # something else inside of it
+                self._made.append(module_state_dict(record))
+                yield f"{where}: module {_shortened(record.name)}"
+                yield from self.lines(self._made[-1], path)
+                return
+        if record.attributes:
+            parts.pop("state")
+            parts = {**parts, **record.attributes}
+        elif parts.keys() <= {"arguments"} and not any(map(_is_container, record.arguments)):
+            yield f"{where}: {_shortened(record.name)}{_plain(record.arguments)}"
+            return
+        yield f"{where}: record {_shortened(record.name)}, {_counted(len(parts), 'part')}"
+        for key, other in parts.items():
+            yield from self.lines(other, (*path, _name(key)))
 
     def _optimizer(self, state_dict: Mapping[str, Any]) -> Iterator[str]:
         groups: dict[int, int] = {}
@@ -164,11 +189,11 @@ def _is_group(group: Any) -> bool:
 
 
 def _name(key: Any) -> str:
-    return _shortened(key if isinstance(key, str) else str(key))
+    return _shortened(key if isinstance(key, str) else _plain(key))
 
 
 def _cut(text: Any) -> str:
-    return _shortened(str(text), _MAX_CELL)
+    return _shortened(text if isinstance(text, str) else _plain(text), _MAX_CELL)
 
 
 def _shortened(text: str, length: int = _MAX_TEXT) -> str:
@@ -194,10 +219,12 @@ def _plain(value: Any) -> str:
 
 def _pieces(value: Any) -> Iterator[str]:
     """Yield the `repr` of nested containers piece by piece."""
-    if isinstance(value, str):
+    if isinstance(value, str | bytes | bytearray):
         yield repr(value[: _MAX_TEXT + 1])
     elif isinstance(value, np.ndarray):
         yield _plain(value)
+    elif isinstance(value, set):
+        yield from _joined("{", map(_pieces, value), "}")
     elif isinstance(value, Mapping):
         yield from _joined("{", (_pair(key, item) for key, item in value.items()), "}")
     elif isinstance(value, list | tuple):

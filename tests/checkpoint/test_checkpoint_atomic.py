@@ -97,7 +97,7 @@ def test_an_error_in_the_value_leaves_the_old_file(tmp_path, suffix):
     path = tmp_path / f"file{suffix}"
     save(path, OLD)
     with pytest.raises(TypeError):
-        save(path, {"a": np.ones(3), "b": {1}})
+        save(path, {"a": np.ones(3), "b": range(1)})
     assert_equal(load(path), OLD)
     assert list(tmp_path.iterdir()) == [path]
 

@@ -18,7 +18,7 @@ WHOLE = torch_bytes({"a": torch.arange(4.0)})
 FILES = {
     "empty": (b"", "is empty"),
     "text": (b"hello", "does not start like a zip file"),
-    "legacy": (b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19.", "before version 1.6; load it in torch"),
+    "legacy": (b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19.", "its pickle ends in the middle"),
     "tar": (b"\0" * 257 + b"ustar" + b"\0" * 50, "oldest format, a tar file; load it in torch"),
     "truncated": (WHOLE[:-30], "damaged zip file"),
     "damaged_pickle": (WHOLE.replace(b"X\x01\0\0\0a", b"X\x01\0\0\0b"), "checksum of data.pkl"),
@@ -26,11 +26,21 @@ FILES = {
     "compressed": (zip_bytes([MAIN], zipfile.ZIP_DEFLATED), "compressed or encrypted"),
     "two_folders": (zip_bytes([MAIN, ("b/x", b"")]), "not in one folder"),
     "no_folder": (zip_bytes([("data.pkl", b"")]), "not in one folder"),
+    "policy": (
+        zip_bytes([("data", b"{}"), ("policy.pth", WHOLE), ("pytorch_variables.pth", WHOLE)]),
+        "zip file with checkpoints inside: unzip it, and load its members, as 'policy.pth'",
+    ),
+    "other_zip": (zip_bytes([("word/document.xml", b"")]), "is a zip file, but none of torch.save"),
+    "empty_zip": (b"PK\x03\x04" + bytes(60), "damaged zip file"),
+    "pickle": (b"\x80\x04N.", "is a pickle that torch.save did not write"),
+    "gzip": (b"\x1f\x8b" + bytes(30), "is compressed by gzip"),
+    "keras": (b"\x89HDF\r\n\x1a\n" + bytes(30), "is an HDF5 file"),
+    "numpy": (b"\x93NUMPY" + bytes(30), r"numpy.load\(path\) reads it"),
     "no_members": (b"PK\x05\x06" + bytes(18), "does not start like a zip file"),
-    "no_pickle": (zip_bytes([("a/version", b"3")]), "no zip member 'data.pkl'"),
+    "no_pickle": (zip_bytes([("a/version", b"3")]), "has a member data.pkl; it holds 'a/version'"),
     "big_endian": (zip_bytes([MAIN, ("a/byteorder", b"big")]), "big-endian"),
     "script": (zip_bytes([MAIN, ("a/constants.pkl", b"")]), "TorchScript"),
-    "protocol": (zip_bytes([("a/data.pkl", b"\x80\x04N.")]), "protocol 2"),
+    "protocol": (zip_bytes([("a/data.pkl", b"\x80\x06N.")]), "protocol 2"),
     "unended": (zip_bytes([("a/data.pkl", PROTOCOL + b"N")]), "middle of an instruction"),
 }
 
@@ -117,10 +127,14 @@ def test_safetensors_that_are_cut(tmp_path, content, words):
 def test_other_archives_of_torch_are_named(tmp_path):
     buffer = io.BytesIO()
     torch.jit.save(torch.jit.script(torch.nn.Linear(2, 2)), buffer)
-    words = r"is a TorchScript archive; save the state_dict\(\) of the module"
+    words = r"is a TorchScript archive, .* torch.save\(torch.jit.load\(path\).state_dict"
     assert_refused(tmp_path / "file.pt", buffer.getvalue(), words)
-    content = zip_bytes([("a/models/model.json", b"{}"), ("a/archive_format", b"pt2")])
-    assert_refused(tmp_path / "file.pt2", content, "is an archive of torch.export")
+    # The members of `torch.export.save`, which takes seconds; older versions have no folder.
+    members = ["data/weights/model_weights_config.json", "models/model.json", "archive_format"]
+    words = r"is an archive of torch.export, .* torch.save\(torch.export.load\(path\).state_dict,"
+    for folder in ("a/", ""):
+        content = zip_bytes([(f"{folder}{name}", b"pt2") for name in members])
+        assert_refused(tmp_path / "file.pt2", content, words)
 
 
 def test_members_that_occur_twice(tmp_path):

@@ -20,6 +20,13 @@ FILES = {
     "tuples": (".pt", pt_bytes(b")" + b"\x85" * MANY), "1000000 containers"),
     "marks": (".pt", pt_bytes(b"(" * MANY + b"t" * MANY), "100 deep"),
     "deep": (".pt", pt_bytes(b"]" * 999_999 + b"a" * 999_998), "100 deep"),
+    "sets": (".pt", pt_bytes(b"(" + b"\x8f" * MANY + b"t"), "1000000 containers"),
+    "memo": (".pt", pt_bytes(b"N" + b"\x94" * MEGABYTE), "read"),
+    "records": (
+        ".pt",
+        pt_bytes(b"ca\nB\nq\0(" + b"h\0)\x81\x94" * 300_000 + b"t"),
+        "1000000 containers",
+    ),
     "allowed": (".pt", pt_bytes(b"(" + b"}" * 999_998 + b"t"), "read"),
     "json_lists": (
         ".safetensors",
@@ -46,7 +53,7 @@ def test_limits_count_before_memory_is_spent(tmp_path):
 
 
 def test_what_can_be_saved_can_be_loaded(tmp_path, monkeypatch):
-    for module in ("collect", "pickle_machine"):
+    for module in ("collect", "pickle_stack"):
         monkeypatch.setattr(sys.modules[f"torchwise.checkpoint.{module}"], "MAX_CONTAINERS", 20)
     arrays = [np.full(2, float(i)) for i in range(19)]  # seven containers each, and many storages
     for suffix in ("pt", "safetensors"):

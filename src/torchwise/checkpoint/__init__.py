@@ -2,5 +2,18 @@
 
 from torchwise.checkpoint.errors import CheckpointError
 from torchwise.checkpoint.files import load, save
+from torchwise.checkpoint.records import Name, Record, module_state_dict
+from torchwise.checkpoint.tensors import MetaTensor, NestedTensor, QuantizedTensor, SparseTensor
 
-__all__ = ["CheckpointError", "load", "save"]
+__all__ = [
+    "CheckpointError",
+    "MetaTensor",
+    "Name",
+    "NestedTensor",
+    "QuantizedTensor",
+    "Record",
+    "SparseTensor",
+    "load",
+    "module_state_dict",
+    "save",
+]

@@ -8,6 +8,8 @@ from typing import Any, BinaryIO
 from torchwise.checkpoint.atomic import replacing
 from torchwise.checkpoint.content import Content, opened
 from torchwise.checkpoint.errors import CheckpointError
+from torchwise.checkpoint.explanations import other_start
+from torchwise.checkpoint.legacy_reader import is_legacy
 from torchwise.checkpoint.pt_reader import read_pt
 from torchwise.checkpoint.pt_writer import write_pt
 from torchwise.checkpoint.safetensors_reader import looks_like_safetensors, read_safetensors
@@ -15,10 +17,10 @@ from torchwise.checkpoint.safetensors_writer import write_safetensors
 from torchwise.checkpoint.zip_archive import MAGIC
 
 _SUFFIXES = ".pt, .pth or .safetensors"
-_READERS: dict[str, Callable[[Content], Any]] = {
+_READERS: dict[str, Callable[[Content, bool], Any]] = {
     ".pt": read_pt,
     ".pth": read_pt,
-    ".safetensors": read_safetensors,
+    ".safetensors": lambda content, records: read_safetensors(content),
 }
 _WRITERS: dict[str, Callable[[BinaryIO, Any], None]] = {
     ".pt": write_pt,
@@ -27,12 +29,12 @@ _WRITERS: dict[str, Callable[[BinaryIO, Any], None]] = {
 }
 
 
-def load(path: str | os.PathLike[str], *, mmap: bool = False) -> Any:
+def load(path: str | os.PathLike[str], *, mmap: bool = False, records: bool = False) -> Any:
     """Load a checkpoint that torch, safetensors or `save` wrote; torch is not needed.
 
-    No code of the file is run and no name in it is imported: only tensors, numbers, strings and
-    containers can be inside. Arrays are read into memory of their own: what is returned does not
-    change, whatever becomes of the file, and no file stays open.
+    No code of the file is run and no name in it is imported, whatever is inside.
+    Arrays are read into memory of their own: what is returned does not change, whatever becomes of
+    the file, and no file stays open.
 
     Args:
         path: the file. The content decides on the format, and the suffix (`.pt`, `.pth`,
@@ -42,12 +44,16 @@ def load(path: str | os.PathLike[str], *, mmap: bool = False) -> Any:
             program does, they change without an error, and if it makes the file shorter, the system
             kills the process (SIGBUS) at the next look at them. `save` is no danger, since it
             replaces files; `torch.save` writes into the old one.
+        records: put a `Record` in the place of each object of a class that is not known, and a
+            `Name` in that of such a class or function; else they are refused.
 
     Returns:
         The saved value in plain python types. Tensors and parameters are read-only numpy arrays
         (`bfloat16` and `float8` with the dtypes of ml_dtypes), which share memory where the tensors
         did; an `OrderedDict` is a `dict`, a `torch.Size` a `tuple`, a `torch.dtype` or
-        `torch.device` its name. A safetensors file of another writer is a dict of arrays by name.
+        `torch.device` its name. Tensors that no array is are a `SparseTensor`, `QuantizedTensor`,
+        `NestedTensor` or `MetaTensor`. Numbers and arrays of numpy are themselves. A safetensors
+        file of another writer is a dict of arrays by name.
 
     Raises:
         CheckpointError: the file is damaged, holds what is not plain data, or was changed while it
@@ -66,7 +72,7 @@ def load(path: str | os.PathLike[str], *, mmap: bool = False) -> Any:
     """
     try:
         with opened(path, mmap) as content:
-            return _reader(path, content)(content)
+            return _reader(path, content)(content, records)
     except CheckpointError as error:
         raise CheckpointError(f"{os.fspath(path)}: {error}") from None
     except RecursionError:
@@ -127,14 +133,15 @@ def _suffix(path: str | os.PathLike[str]) -> str:
     return Path(path).suffix.lower()
 
 
-def _reader(path: str | os.PathLike[str], content: Content) -> Callable[[Content], Any]:
-    is_zip = content.read(0, len(MAGIC)) == MAGIC
+def _reader(path: str | os.PathLike[str], content: Content) -> Callable[[Content, bool], Any]:
+    is_zip = content.read(0, len(MAGIC)) == MAGIC or is_legacy(content)
     is_safetensors = looks_like_safetensors(content)
     if is_zip and not is_safetensors:
         return read_pt
     if is_safetensors and not is_zip:
-        return read_safetensors
+        return _READERS[".safetensors"]
     reader = _READERS.get(_suffix(path))
     if reader is None:
-        raise CheckpointError(f"is no checkpoint, by its content or by a suffix {_SUFFIXES}")
+        unlike = f"is no checkpoint, by its content or by a suffix {_SUFFIXES}"
+        raise CheckpointError(other_start(content.read(0, 512)) or unlike)
     return reader

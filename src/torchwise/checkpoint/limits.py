@@ -16,7 +16,16 @@ MAX_DIMENSIONS = 64
 """Dimensions of an array, by numpy."""
 
 MAX_KEY = 2**63
-"""Bound of integer keys: hashes of longer ones collide at will, which makes a dict quadratic."""
+"""Bound of integer keys that are written: hashes of longer ones collide at will."""
 
 MAX_INT_BITS = 8 * 255 - 1
 """Longest integer: what the one byte of length in a pickle can announce, less the sign."""
+
+MAX_KEY_PARTS = 64
+"""Values in a key that is a tuple, counting a shared one once for every place it appears in."""
+
+MAX_COLLISIONS = 100
+"""Keys of one hash in a dict or set, where a file can choose the hash."""
+
+MAX_NAME = 500
+"""Characters of the name of a class."""

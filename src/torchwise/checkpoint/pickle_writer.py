@@ -1,24 +1,21 @@
-"""Writing the part of pickle protocol 2 that torch reads with `weights_only=True`."""
+"""Writing pickles of protocol 2: what torch reads with `weights_only=True`, and records."""
 
 import pickle  # the codes of the opcodes; nothing of this module is ever called
 import struct
 from collections import Counter, OrderedDict
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-
-@dataclass(frozen=True, slots=True)
-class Name:
-    """A class or function, by module and name with a space between."""
-
-    name: str
+from torchwise.checkpoint.errors import CheckpointError
+from torchwise.checkpoint.records import Name, Record
 
 
 @dataclass(frozen=True, slots=True)
 class Call:
     """What the reader is to make by calling a named function."""
 
-    name: str
+    function: Name
     arguments: tuple[Any, ...]
 
 
@@ -29,17 +26,76 @@ class Persistent:
     identity: tuple[Any, ...]
 
 
-def write_pickle(value: Any) -> bytes:
-    """Pickle plain values, and the three markers above."""
-    return pickle.PROTO + b"\x02" + _encode(value) + pickle.STOP
+def write_pickle(value: Any, call: Callable[[Any], Call]) -> bytes:
+    """Pickle a value.
+
+    Args:
+        value: plain values, records and the two markers above.
+        call: how the reader makes anything else, tensors that is.
+    """
+    return pickle.PROTO + b"\x02" + _Encoder(call).encode(value) + pickle.STOP
 
 
-def _encode(value: Any) -> bytes:
-    return _ENCODERS[type(value)](value)
+class _Encoder:
+    """Encodes values; it remembers records, which may be in several places and in themselves."""
 
+    def __init__(self, call: Callable[[Any], Call]) -> None:
+        self._call = call
+        self._memo: dict[int, int] = {}
+        self._open: set[int] = set()
 
-def _join(values: Any) -> bytes:
-    return pickle.MARK + b"".join(map(_encode, values))
+    def encode(self, value: Any) -> bytes:
+        kind = type(value)
+        if kind in _SCALARS:
+            return _SCALARS[kind](value)
+        if kind in _MADE_OF:
+            return self.encode(_MADE_OF[kind](value))
+        if kind is tuple:
+            return self._join(value) + pickle.TUPLE
+        if kind is list:
+            return pickle.EMPTY_LIST + self._join(value) + pickle.APPENDS
+        if kind is dict:
+            return pickle.EMPTY_DICT + self._items(value)
+        if kind is OrderedDict:
+            return self.encode(Call(Name("collections", "OrderedDict"), ())) + self._items(value)
+        if kind is Call:
+            return self.encode(value.function) + self.encode(value.arguments) + pickle.REDUCE
+        if kind is Persistent:
+            return self.encode(value.identity) + pickle.BINPERSID
+        return self._record(value) if kind is Record else self.encode(self._call(value))
+
+    def _join(self, values: Iterable[Any]) -> bytes:
+        return pickle.MARK + b"".join(map(self.encode, values))
+
+    def _items(self, value: Mapping[Any, Any]) -> bytes:
+        return self._join(part for item in value.items() for part in item) + pickle.SETITEMS
+
+    def _record(self, record: Record) -> bytes:
+        if id(record) in self._memo:
+            return pickle.LONG_BINGET + struct.pack("<I", self._memo[id(record)])
+        if id(record) in self._open:
+            raise CheckpointError(f"cannot save {record!r}: it is an argument of itself")
+        self._open.add(id(record))
+        encoded = self._made(record)
+        self._open.remove(id(record))
+        self._memo[id(record)] = len(self._memo)
+        encoded += pickle.LONG_BINPUT + struct.pack("<I", self._memo[id(record)])
+        if record.items:
+            encoded += self._join(record.items) + pickle.APPENDS
+        if record.entries:
+            encoded += self._items(record.entries)
+        if record.state is not None and record.how != "viewed":
+            encoded += self.encode(record.state) + pickle.BUILD
+        return encoded
+
+    def _made(self, record: Record) -> bytes:
+        if record.how == "viewed":
+            (tensor,) = record.arguments
+            made = tensor if type(tensor) is Record else self._call(tensor)
+            arguments = (made.function, record.function, made.arguments, record.state)
+            return self.encode(Call(Name("torch._tensor", "_rebuild_from_type_v2"), arguments))
+        ending = pickle.NEWOBJ if record.how == "new" else pickle.REDUCE
+        return self.encode(record.function) + self.encode(record.arguments) + ending
 
 
 def _encode_int(value: int) -> bytes:
@@ -57,30 +113,30 @@ def _encode_str(value: str) -> bytes:
     return pickle.BINUNICODE + struct.pack("<I", len(encoded)) + encoded
 
 
-def _encode_items(value: dict[Any, Any]) -> bytes:
-    return _join(part for item in value.items() for part in item) + pickle.SETITEMS
-
-
 def _encode_name(value: Name) -> bytes:
-    return pickle.GLOBAL + value.name.replace(" ", "\n").encode() + b"\n"
+    if "." in value.qualname:
+        raise CheckpointError(f"cannot save {value}: protocol 2 names no class inside of another")
+    return pickle.GLOBAL + f"{value.module}\n{value.qualname}\n".encode()
 
 
-def _encode_call(value: Call) -> bytes:
-    return _encode(Name(value.name)) + _encode(value.arguments) + pickle.REDUCE
+def _set(value: set[Any]) -> Call:
+    """List the items in an order that does not depend on the process."""
+    items = sorted(value, key=lambda item: (type(item).__name__, repr(item)))
+    return Call(Name("builtins", "set"), (items,))
 
 
-_ENCODERS = {
+_SCALARS: Mapping[type, Callable[[Any], bytes]] = {
     type(None): lambda value: pickle.NONE,
     bool: lambda value: pickle.NEWTRUE if value else pickle.NEWFALSE,
     int: _encode_int,
     float: lambda value: pickle.BINFLOAT + struct.pack(">d", value),
     str: _encode_str,
-    tuple: lambda value: _join(value) + pickle.TUPLE,
-    list: lambda value: pickle.EMPTY_LIST + _join(value) + pickle.APPENDS,
-    dict: lambda value: pickle.EMPTY_DICT + _encode_items(value),
-    OrderedDict: lambda value: _encode(Call("collections OrderedDict", ())) + _encode_items(value),
-    Counter: lambda value: _encode(Call("collections Counter", (dict(value),))),
     Name: _encode_name,
-    Call: _encode_call,
-    Persistent: lambda value: _encode(value.identity) + pickle.BINPERSID,
+}
+_MADE_OF: Mapping[type, Callable[[Any], Call]] = {
+    Counter: lambda value: Call(Name("collections", "Counter"), (dict(value),)),
+    bytes: lambda value: Call(Name("_codecs", "encode"), (value.decode("latin1"), "latin1")),
+    bytearray: lambda value: Call(Name("builtins", "bytearray"), (bytes(value),)),
+    complex: lambda value: Call(Name("builtins", "complex"), (value.real, value.imag)),
+    set: _set,
 }

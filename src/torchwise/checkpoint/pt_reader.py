@@ -1,51 +1,45 @@
-"""Reading torch's zip checkpoints (`.pt`, `.pth`) without torch."""
+"""Reading torch's checkpoints (`.pt`, `.pth` and other suffixes) without torch."""
 
 from typing import Any
 
 import numpy as np
 
+from torchwise.checkpoint.budget import budget_of
 from torchwise.checkpoint.content import Content
 from torchwise.checkpoint.errors import CheckpointError, repr_short
-from torchwise.checkpoint.pickle_machine import PickleMachine
-from torchwise.checkpoint.torch_globals import Storage, StorageType, find_global
-from torchwise.checkpoint.tree import check_tree
+from torchwise.checkpoint.explanations import RESAVE, other_start
+from torchwise.checkpoint.legacy_reader import is_legacy, read_legacy
+from torchwise.checkpoint.pickle_program import Program
+from torchwise.checkpoint.pickles import read_pickle
+from torchwise.checkpoint.storages import Storage, check_identity
 from torchwise.checkpoint.zip_archive import MAGIC, ZipArchive
 
-_LEGACY_MAGIC = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
-_RESAVE = "load it in torch with weights_only=True and save it again with torch.save(object, path)"
-_IDENTITY_TYPES = (str, StorageType, str, str, int)
 
-
-def read_pt(content: Content) -> Any:
+def read_pt(content: Content, records: bool = False) -> Any:
     """Read a checkpoint that `torch.save` wrote.
 
     Args:
         content: of the file.
+        records: whether objects of classes that are not known become records.
 
     Returns:
         Plain python values; arrays are read-only views of the content's storages.
     """
-    _refuse_other_containers(content)
+    if is_legacy(content):
+        return read_legacy(content, records)
+    start = content.read(0, 512)
+    if not start.startswith(MAGIC):
+        unlike = "is not a torch checkpoint: it does not start like a zip file"
+        raise CheckpointError(other_start(start) or unlike)
     archive = ZipArchive(content)
     if "byteorder" in archive and archive.read("byteorder") != b"little":
-        raise CheckpointError(f"was written on a big-endian machine; {_RESAVE}")
+        raise CheckpointError(f"was written on a big-endian machine; {RESAVE}")
+    program = Program(archive.read("data.pkl"), "data.pkl")
     storages = _Storages(archive)
-    machine = PickleMachine(archive.read("data.pkl"), find_global, storages.find)
-    value = check_tree(machine.run(), machine.recalled)
-    if machine.refused:  # and is not part of the value: it was an argument, or was set aside
-        raise CheckpointError(machine.refused.reason)
+    value = read_pickle(program, budget_of(content.size), storages.find, records)
+    if program.position != len(program):
+        program.fail("stops before its end")
     return value
-
-
-def _refuse_other_containers(content: Content) -> None:
-    start = content.read(0, 512)
-    if start.startswith(MAGIC):
-        return
-    if start.startswith(_LEGACY_MAGIC):
-        raise CheckpointError(f"is in torch's format from before version 1.6; {_RESAVE}")
-    if start[257:262] == b"ustar":
-        raise CheckpointError(f"is in torch's oldest format, a tar file; {_RESAVE}")
-    raise CheckpointError("is not a torch checkpoint: it does not start like a zip file")
 
 
 class _Storages:
@@ -57,14 +51,8 @@ class _Storages:
 
     def find(self, identity: Any) -> Storage:
         """Resolve a persistent id: `("storage", type, member, device, number of elements)`."""
-        types = tuple(map(type, identity[:6])) if type(identity) is tuple else ()
-        if types != _IDENTITY_TYPES:
-            raise CheckpointError(f"has a persistent id {repr_short(identity)} of no known kind")
-        word, kind, key, device, count = identity
-        if word != "storage":
-            raise CheckpointError(f"has a persistent {repr_short(word)}; only storages are known")
-        if device == "meta":
-            raise CheckpointError("holds a meta tensor, which has no data")
+        check_identity(identity)
+        _, kind, key, _, count = identity
         size = self._archive.size(f"data/{key}")
         if count * kind.dtype.itemsize != size:
             raise CheckpointError(

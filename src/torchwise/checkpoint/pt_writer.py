@@ -2,16 +2,12 @@
 
 import struct
 import zipfile
-from collections import Counter, OrderedDict
 from typing import Any, BinaryIO
 
-import numpy as np
-
 from torchwise.checkpoint.arrays import storage_bytes
-from torchwise.checkpoint.collect import ArrayReference, collect
-from torchwise.checkpoint.dtypes import element_type
-from torchwise.checkpoint.pickle_writer import Call, Name, Persistent, write_pickle
-from torchwise.checkpoint.views import row_major_strides
+from torchwise.checkpoint.collect import collect
+from torchwise.checkpoint.pickle_writer import write_pickle
+from torchwise.checkpoint.tensor_calls import TensorCalls
 
 _ALIGNMENT = 64
 _LOCAL_HEADER_SIZE = 30
@@ -22,45 +18,24 @@ _ZIP64_FROM = 2**30
 def write_pt(file: BinaryIO, value: Any) -> None:
     """Write a checkpoint that `torch.load(path, weights_only=True)` reads, with `mmap=True` too.
 
+    A record is written as the object that it stands for: for a file with one, torch wants
+    `weights_only=False` or a list of safe classes, as it did for the file that it comes from.
+
     The same value gives the same bytes.
 
     Args:
         file: where to write, seekable.
         value: see `collect`.
     """
-    tree, arrays, _ = collect(value)
+    tree, arrays, _ = collect(value, of_torch=True)
     with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
-        _add(archive, file, "data.pkl", write_pickle(_with_tensors(tree, arrays)))
+        _add(archive, file, "data.pkl", write_pickle(tree, TensorCalls(arrays).call))
         _add(archive, file, ".format_version", b"1")
         _add(archive, file, ".storage_alignment", str(_ALIGNMENT).encode())
         _add(archive, file, "byteorder", b"little")
         for index, array in enumerate(arrays):
             _add(archive, file, f"data/{index}", storage_bytes(array))
         _add(archive, file, "version", b"3\n")
-
-
-def _with_tensors(tree: Any, arrays: list[np.ndarray]) -> Any:
-    """Put the calls that rebuild tensors in the place of the references."""
-    if type(tree) is ArrayReference:
-        return _tensor(tree.position, arrays[tree.position])
-    if type(tree) in (dict, OrderedDict, Counter):
-        return type(tree)({key: _with_tensors(item, arrays) for key, item in tree.items()})
-    if type(tree) in (list, tuple):
-        return type(tree)([_with_tensors(item, arrays) for item in tree])
-    return tree
-
-
-def _tensor(index: int, array: np.ndarray) -> Call:
-    row = element_type(array.dtype)
-    assert row is not None, "collect lets no other dtype through"
-    step = 1 if row.storage else array.itemsize
-    storage_type = Name(f"torch {row.storage}" if row.storage else "torch.storage UntypedStorage")
-    storage = Persistent(("storage", storage_type, str(index), "cpu", array.size * step))
-    hooks = Call("collections OrderedDict", ())
-    placed = (storage, 0, array.shape, row_major_strides(array.shape), False, hooks)
-    if row.storage:
-        return Call("torch._utils _rebuild_tensor_v2", placed)
-    return Call("torch._utils _rebuild_tensor_v3", (*placed, Name(f"torch {row.torch}")))
 
 
 def _add(archive: zipfile.ZipFile, file: BinaryIO, name: str, data: bytes | memoryview) -> None:

@@ -2,7 +2,8 @@
 
 Strings, integers, finite numbers, booleans, None and lists are themselves. All else is an object
 with one key that says what it is: `{"dict": [[key, value], ...]}`, `{"tuple": [...]}`,
-`{"counter": [...]}`, `{"float": "nan"}` and `{"tensor": "name"}`.
+`{"counter": [...]}`, `{"set": [...]}`, `{"bytes": "hexadecimal"}`, `{"bytearray": ...}`,
+`{"complex": [real, imaginary]}`, `{"float": "nan"}` and `{"tensor": "name"}`.
 """
 
 import json
@@ -15,9 +16,8 @@ import numpy as np
 
 from torchwise.checkpoint.collect import ArrayReference
 from torchwise.checkpoint.errors import CheckpointError, repr_short
-from torchwise.checkpoint.limits import MAX_BRACKETS, MAX_INT_BITS, MAX_KEY
-
-_KEYS = (str, int, float, bool, type(None))
+from torchwise.checkpoint.keys import Keys
+from torchwise.checkpoint.limits import MAX_BRACKETS, MAX_INT_BITS
 
 
 def tensor_names(paths: Sequence[tuple[Any, ...]]) -> list[str]:
@@ -54,6 +54,12 @@ def _encode(tree: Any, names: Sequence[str]) -> Any:
         return {"float": repr(tree)}
     if kind is list:
         return [_encode(item, names) for item in tree]
+    if kind in (bytes, bytearray):
+        return {kind.__name__: tree.hex()}
+    if kind is complex:
+        return {"complex": [_encode(part, names) for part in (tree.real, tree.imag)]}
+    if kind is set:
+        return {"set": sorted((_encode(item, names) for item in tree), key=json.dumps)}
     if kind is tuple:
         return {"tuple": [_encode(item, names) for item in tree]}
     if kind in (dict, OrderedDict, Counter):
@@ -95,6 +101,16 @@ def _decode(node: Any, tensor: Callable[[Any], np.ndarray]) -> Any:
             return float(text)
         case {"tuple": list(items)} if len(node) == 1:
             return tuple(_decode(item, tensor) for item in items)
+        case {"bytes": str(digits)} if len(node) == 1:
+            return _from_hexadecimal(digits)
+        case {"bytearray": str(digits)} if len(node) == 1:
+            return bytearray(_from_hexadecimal(digits))
+        case {"complex": [real, imaginary]} if len(node) == 1:
+            parts = [_decode(part, tensor) for part in (real, imaginary)]
+            if [type(part) for part in parts] == [float, float]:
+                return complex(*parts)
+        case {"set": list(items)} if len(node) == 1:
+            return _decode_set(items, tensor)
         case {"dict": list(items)} if len(node) == 1:
             return _decode_items(items, tensor)
         case {"counter": list(items)} if len(node) == 1:
@@ -104,14 +120,27 @@ def _decode(node: Any, tensor: Callable[[Any], np.ndarray]) -> Any:
 
 def _decode_items(items: list[Any], tensor: Callable[[Any], np.ndarray]) -> dict[Any, Any]:
     result: dict[Any, Any] = {}
+    keys = Keys()
     for item in items:
         if not isinstance(item, list) or len(item) != 2:
             raise CheckpointError(f"has a structure with the item {repr_short(item)}")
         key, value = (_decode(part, tensor) for part in item)
-        if type(key) not in _KEYS or key in result or (type(key) is int and abs(key) >= MAX_KEY):
+        if not keys.allows(result, key) or key in result:
             raise CheckpointError(f"has a structure with the key {repr_short(key)}")
         result[key] = value
     return result
+
+
+def _decode_set(items: list[Any], tensor: Callable[[Any], np.ndarray]) -> set[Any]:
+    pairs = [[item, None] for item in items]
+    return set(_decode_items(pairs, tensor))
+
+
+def _from_hexadecimal(digits: str) -> bytes:
+    try:
+        return bytes.fromhex(digits)
+    except ValueError:
+        raise CheckpointError("has a structure with bytes that are no digits") from None
 
 
 def check_size(text: str) -> None:

@@ -1,118 +1,57 @@
-"""The names that a torch pickle may mention, each bound to a function or value of our own."""
+"""The names that a file may mention, each bound to a function or value of our own."""
 
-from collections import Counter
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from _compat_pickle import IMPORT_MAPPING, NAME_MAPPING  # tables of strings
+from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
+from torchwise.checkpoint.budget import Budget
+from torchwise.checkpoint.constructors import constructors
+from torchwise.checkpoint.errors import CheckpointError
+from torchwise.checkpoint.limits import MAX_NAME
+from torchwise.checkpoint.numpy_values import NUMPY_GLOBALS
+from torchwise.checkpoint.other_tensors import other_tensors
+from torchwise.checkpoint.plain_globals import PLAIN_GLOBALS
+from torchwise.checkpoint.records import Name
+from torchwise.checkpoint.storages import STORAGE_TYPES
+from torchwise.checkpoint.torch_tensors import DTYPES, dense_tensors
 
-from torchwise.checkpoint.dtypes import BY_STORAGE, BY_TORCH
-from torchwise.checkpoint.errors import CheckpointError, repr_short
-from torchwise.checkpoint.pickle_machine import Constructor
-from torchwise.checkpoint.views import view
-
-
-@dataclass(frozen=True, slots=True)
-class StorageType:
-    """Class of a storage in a persistent id.
-
-    Attributes:
-        dtype: its elements; bytes for `UntypedStorage`, whose tensors bring their own dtype.
-    """
-
-    dtype: np.dtype
+_MAX_NAMES = 100_000
 
 
-@dataclass(frozen=True, slots=True)
-class Storage:
-    """Elements that tensors view.
+class Globals:
+    """Resolves the names of one file; nothing is imported whatever the file says.
+
+    Args:
+        budget: of the file.
 
     Attributes:
-        type: how the pickle types them.
-        data: their bytes, in the mapped file.
+        unknown: what is not in the table, by full name: each is a `Name`.
     """
 
-    type: StorageType
-    data: np.ndarray
+    def __init__(self, budget: Budget) -> None:
+        functions = {**dense_tensors(budget), **other_tensors(budget)}
+        self._known = {**_GLOBALS, **constructors(functions)}
+        self.unknown: dict[str, Name] = {}
+
+    def find(self, module: str, name: str) -> Any:
+        """Return what stands for a class or function."""
+        # Protocol 2 has the names of Python 2, as `__builtin__.long` for `builtins.int`.
+        module, name = NAME_MAPPING.get((module, name), (IMPORT_MAPPING.get(module, module), name))
+        full_name = f"{module}.{name}"
+        if full_name in self._known:
+            return self._known[full_name]
+        if full_name not in self.unknown:
+            if len(self.unknown) >= _MAX_NAMES:
+                raise CheckpointError(f"names more than {_MAX_NAMES} classes and functions")
+            self.unknown[full_name] = _name(module, name)
+        return self.unknown[full_name]
 
 
-def find_global(module: str, name: str) -> Any:
-    """Resolve a name by table; nothing is imported whatever the file says."""
-    full_name = f"{module}.{name}"
-    if full_name in _GLOBALS:
-        return _GLOBALS[full_name]
-    for word, kind in _REFUSED.items():
-        if word in full_name:
-            raise CheckpointError(f"holds {kind} ({repr_short(full_name)}), which is not supported")
-    raise CheckpointError(
-        f"names {repr_short(full_name)}, which is not part of a plain checkpoint; save only "
-        "tensors, numbers, strings and containers, such as the state_dict() of each object"
-    )
-
-
-_REFUSED: Mapping[str, str] = {
-    "_rebuild_sparse": "a sparse tensor",
-    "_rebuild_qtensor": "a quantized tensor",
-    "torch.QU": "a quantized tensor",
-    "torch.QI": "a quantized tensor",
-    "_rebuild_nested": "a nested tensor",
-    "_rebuild_njt": "a nested tensor",
-    "_rebuild_meta": "a meta tensor, which has no data",
-    "torch.complex32": "a complex32 tensor, which numpy cannot represent",
-    "_rebuild_from_type": "a tensor of a subclass or with attributes; save tensor.detach()",
-    "_with_state": "a parameter with attributes; save parameter.detach()",
-    "multiarray": "a numpy object; save float(scalar) or torch.from_numpy(array)",
-}
-
-
-def _tensor(
-    storage: Any,
-    offset: Any,
-    size: Any,
-    stride: Any,
-    _requires_grad: Any,
-    _hooks: Any,
-    bits: Any = None,
-) -> np.ndarray:
-    """Stand in for `torch._utils._rebuild_tensor_v2`."""
-    if type(storage) is not Storage:
-        raise CheckpointError(f"has a tensor on {repr_short(storage)} instead of a storage")
-    return _view(storage, storage.type.dtype, offset, size, stride, bits)
-
-
-def _tensor_of_dtype(
-    storage: Any,
-    offset: Any,
-    size: Any,
-    stride: Any,
-    _requires_grad: Any,
-    _hooks: Any,
-    dtype: Any,
-    bits: Any = None,
-) -> np.ndarray:
-    """Stand in for `torch._utils._rebuild_tensor_v3`, which types an untyped storage."""
-    if type(storage) is not Storage or type(dtype) is not str or dtype not in _DTYPES:
-        raise CheckpointError(f"has a tensor of {repr_short(dtype)} on {repr_short(storage)}")
-    return _view(storage, _DTYPES[dtype], offset, size, stride, bits)
-
-
-def _view(
-    storage: Storage, dtype: np.dtype, offset: Any, size: Any, stride: Any, bits: Any
-) -> np.ndarray:
-    if bits is not None:  # torch writes this argument only where a bit is set
-        raise CheckpointError(
-            "holds a lazily conjugated or negated tensor; save tensor.resolve_conj().resolve_neg()"
-        )
-    if type(size) is not tuple or type(stride) is not tuple:
-        raise CheckpointError("has a tensor whose sizes or strides are not a tuple")
-    return view(storage.data, dtype, size, stride, offset)
-
-
-def _parameter(data: Any, _requires_grad: Any, _hooks: Any) -> np.ndarray:
-    if not isinstance(data, np.ndarray):
-        raise CheckpointError(f"has a parameter on {repr_short(data)} instead of a tensor")
-    return data
+def _name(module: str, name: str) -> Name:
+    words = f"{module}.{name}".split(".")
+    if len(module) + len(name) > MAX_NAME or not all(word.isidentifier() for word in words):
+        raise CheckpointError("names a class or function by what is no name")
+    return Name(module, name)
 
 
 def _size(sizes: Any) -> tuple[int, ...]:
@@ -129,36 +68,39 @@ def _device(kind: Any, index: Any = None) -> str:
     return kind if index is None else f"{kind}:{index}"
 
 
-def _ordered_dict() -> dict[Any, Any]:
-    """Give a plain dict: it keeps the order too, compares equal, and has no attributes to set."""
-    return {}
+def _layout(name: Any) -> str:
+    if type(name) is not str or not name.startswith("torch."):
+        raise CheckpointError("has a torch.layout that is not a name")
+    return name
 
 
-def _counter(counts: Any) -> Counter[Any]:
-    if type(counts) is not dict:
-        raise CheckpointError("has a Counter that does not come from a dict")
-    return Counter(counts)
-
-
-def _constructors(functions: Mapping[str, Callable[..., Any]]) -> dict[str, Constructor]:
-    return {name: Constructor(name, function) for name, function in functions.items()}
-
-
-_DTYPES = {f"torch.{name}": row.numpy for name, row in BY_TORCH.items()}
+_WORDS = (
+    *(f"{sign}int{bits}" for sign in ("", "u") for bits in range(1, 8)),
+    *("qint8", "qint32", "quint8", "quint4x2", "quint2x4"),
+    *("per_tensor_affine", "per_tensor_symmetric"),
+    *("per_channel_affine", "per_channel_symmetric", "per_channel_affine_float_qparams"),
+)
 
 _GLOBALS: Mapping[str, Any] = {
-    **_constructors(
+    **PLAIN_GLOBALS,
+    **NUMPY_GLOBALS,
+    **constructors(
         {
-            "collections.OrderedDict": _ordered_dict,
-            "collections.Counter": _counter,
-            "torch._utils._rebuild_tensor_v2": _tensor,
-            "torch._utils._rebuild_tensor_v3": _tensor_of_dtype,
-            "torch._utils._rebuild_parameter": _parameter,
             "torch.Size": _size,
             "torch.device": _device,
+            "torch.serialization._get_layout": _layout,
         }
     ),
-    **{f"torch.{name}": StorageType(row.numpy) for name, row in BY_STORAGE.items()},
-    "torch.storage.UntypedStorage": StorageType(np.dtype(np.uint8)),
-    **{name: name for name in _DTYPES},
+    **{
+        f"{module}.{name}": Name(module, name)
+        for module, name in (
+            ("torch", "Tensor"),
+            ("torch.nn.parameter", "Parameter"),
+            ("torch.nn.parameter", "Buffer"),
+            ("torch.nested._internal.nested_tensor", "NestedTensor"),
+            ("torch._dynamo.decorators", "_DimRange"),  # in the attributes of such a tensor
+        )
+    },
+    **STORAGE_TYPES,
+    **{name: name for name in (*DTYPES, *(f"torch.{word}" for word in _WORDS))},
 }

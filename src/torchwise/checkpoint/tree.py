@@ -1,5 +1,6 @@
 """What a checkpoint may be made of, checked without recursion."""
 
+import itertools
 from collections import Counter
 from collections.abc import Collection, Iterator
 from typing import Any
@@ -7,10 +8,16 @@ from typing import Any
 import numpy as np
 
 from torchwise.checkpoint.errors import CheckpointError, Refused, where
+from torchwise.checkpoint.explanations import unknown
 from torchwise.checkpoint.limits import MAX_DEPTH, MAX_NODES
+from torchwise.checkpoint.records import Name, Record
+from torchwise.checkpoint.tensors import OTHER_TENSORS
 
-_LEAVES = (str, int, float, bool, type(None), np.ndarray)
-_CONTAINERS = (dict, list, tuple, Counter)
+_LEAVES = (
+    *(str, int, float, bool, type(None), np.ndarray),
+    *(bytes, bytearray, complex, *OTHER_TENSORS),
+)
+_CONTAINERS = (dict, list, tuple, Counter, set, Record)
 
 
 class _Open:
@@ -28,14 +35,21 @@ class _Open:
 
     def __init__(self, container: Any) -> None:
         self.container = container
-        self.items: Iterator[tuple[Any, Any]] = (
-            iter(container.items()) if isinstance(container, dict) else enumerate(container)
-        )
+        self.items = _items(container)
         self.key: Any = None
         self.depth, self.nodes = 1, 1
 
 
-def check_tree(root: Any, recalled: Collection[int] = ()) -> Any:
+def _items(container: Any) -> Iterator[tuple[Any, Any]]:
+    if isinstance(container, Record):
+        return container.parts()
+    if isinstance(container, dict):
+        keys = ((key, key) for key in container if type(key) in (tuple, Record, Name))
+        return itertools.chain(keys, container.items())
+    return iter(enumerate(container))
+
+
+def check_tree(root: Any, recalled: Collection[int] = (), records: bool = False) -> Any:
     """Return the value, once it is sure that code which walks it comes to an end.
 
     A pickle can name one container many times, inside itself too: a few bytes then stand for a
@@ -45,6 +59,8 @@ def check_tree(root: Any, recalled: Collection[int] = ()) -> Any:
     Args:
         root: what a file describes.
         recalled: identities of the containers that may be in several places.
+        records: whether records may be inside. A record may contain itself, as objects do that know
+            where they belong: code that walks plain containers never enters a record.
 
     Raises:
         CheckpointError: it is too deep, too large, contains itself, or holds what was refused; the
@@ -67,12 +83,16 @@ def check_tree(root: Any, recalled: Collection[int] = ()) -> Any:
             continue
         parent.key, child = entry
         kind = type(child)
-        if kind in _LEAVES:
+        if not records and isinstance(child, Record | Name):
+            _fail(path, unknown(child))
+        elif kind in _LEAVES or isinstance(child, np.generic | Name):
             _add(path, 0, 1)
-        elif kind is Refused:
+        elif isinstance(child, Refused):
             _fail(path, child.reason)
         elif kind not in _CONTAINERS:
             _fail(path, f"holds a bare {kind.__name__}, which is not a value")
+        elif id(child) in entered and _through_record(path, child):
+            _add(path, 0, 1)
         elif id(child) in entered:
             _fail(path, "holds a container that contains itself")
         elif id(child) in known:
@@ -82,6 +102,12 @@ def check_tree(root: Any, recalled: Collection[int] = ()) -> Any:
             entered.add(id(child))
             path.append(_Open(child))
     return root
+
+
+def _through_record(path: list[_Open], container: Any) -> bool:
+    """Whether a record lies on the way from an open container to the innermost one."""
+    inside = itertools.dropwhile(lambda one: one.container is not container, path)
+    return any(type(one.container) is Record for one in inside)
 
 
 def _add(path: list[_Open], depth: int, nodes: int) -> None:

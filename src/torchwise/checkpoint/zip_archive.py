@@ -8,15 +8,12 @@ import numpy as np
 
 from torchwise.checkpoint.content import Content
 from torchwise.checkpoint.errors import CheckpointError, repr_short
+from torchwise.checkpoint.explanations import zip_kind
 
 MAGIC = b"PK\x03\x04"
 _LOCAL_HEADER = struct.Struct("<4s2xHH16xHH")  # magic, flags, method, length of name and of extra
 _UTF8_NAME = 0x800
 _ENCRYPTED = 0x1
-_OTHER_ARCHIVES = {
-    "constants.pkl": "a TorchScript archive",
-    "archive_format": "an archive of torch.export",
-}
 # What the standard library's parser raises on directories that are not what they claim to be.
 _BROKEN = (
     zipfile.BadZipFile,
@@ -43,16 +40,14 @@ class ZipArchive:
         except _BROKEN as error:
             raise CheckpointError(f"is a damaged zip file: {error}") from None
         names = [entry.orig_filename for entry in entries]
-        folders = {name.split("/")[0] for name in names}
+        kind = zip_kind(names)  # first: what is in other archives is compressed, in part
+        if kind:
+            raise CheckpointError(kind)
         if min((entry.header_offset for entry in entries), default=0) != 0:
             raise CheckpointError("has bytes before its first zip member")
         if len(set(names)) != len(names):
             raise CheckpointError("has two zip members of one name")
-        if len(folders) != 1 or not all("/" in name for name in names):
-            raise CheckpointError("is not a torch checkpoint: its members are not in one folder")
-        folder_length = len(folders.pop()) + 1
-        self._entries = {entry.orig_filename[folder_length:]: entry for entry in entries}
-        self._refuse_other_archives()
+        self._entries = {entry.orig_filename.partition("/")[2]: entry for entry in entries}
         self._ranges = {name: self._locate(entry) for name, entry in self._entries.items()}
         self._check_overlap()
 
@@ -86,12 +81,6 @@ class ZipArchive:
         # torch records 0 where `set_crc32_options(False)` has turned the checksums off.
         if self._entries[name].CRC not in (0, checksum):
             raise CheckpointError(f"is damaged: the checksum of {repr_short(name)[1:-1]} differs")
-
-    def _refuse_other_archives(self) -> None:
-        """Name the other zip files of torch; what is in them is compressed, in part."""
-        for name, kind in _OTHER_ARCHIVES.items():
-            if name in self._entries:
-                raise CheckpointError(f"is {kind}; save the state_dict() of the module")
 
     def _locate(self, entry: zipfile.ZipInfo) -> tuple[int, int]:
         """Where the bytes of a member lie: its two headers must tell the same story."""

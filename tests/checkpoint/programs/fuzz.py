@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from mutations import mutate
 
-from torchwise.checkpoint import CheckpointError, load
+from torchwise.checkpoint import CheckpointError, Record, load
 from torchwise.inspection import describe
 
 HEADROOM = 48 * 2**20
@@ -55,12 +55,15 @@ def touch(value):
     elif isinstance(value, list | tuple):
         for item in value:
             touch(item)
+    elif isinstance(value, Record):
+        assert len(repr(value)) < 500
+        assert type(value.attributes) is dict
 
 
-def attempt(path, watch, mmap):
+def attempt(path, watch, mmap, records):
     try:
         with watch:
-            value = load(path, mmap=mmap)
+            value = load(path, mmap=mmap, records=records)
     except CheckpointError as error:
         if "more memory" in str(error):
             raise
@@ -83,7 +86,8 @@ def main(folder, count, seed):
         path = folder / f"mutant{suffix}"
         path.write_bytes(mutate(generator, suffix, content, folder / "canary"))
         try:
-            outcomes[attempt(path, watch, bool(index // len(seeds) % 2))] += 1
+            turn = index // len(seeds)
+            outcomes[attempt(path, watch, bool(turn % 2), turn % 4 < 3)] += 1
         except BaseException:
             print(f"failed at file {index} of seed {seed}")
             raise

@@ -26,6 +26,20 @@ GLOBALS = [
     b"torch._utils\n_rebuild_tensor_v3",
     b"torch._utils\n_rebuild_parameter",
     b"numpy.core.multiarray\n_reconstruct",
+    b"numpy.core.multiarray\nscalar",
+    b"numpy\ndtype",
+    b"__builtin__\nset",
+    b"__builtin__\nbytearray",
+    b"_codecs\nencode",
+    b"argparse\nNamespace",
+    b"torch._utils\n_rebuild_sparse_tensor",
+    b"torch._utils\n_rebuild_qtensor",
+    b"torch._utils\n_rebuild_nested_tensor",
+    b"torch._utils\n_rebuild_meta_tensor_no_storage",
+    b"torch._tensor\n_rebuild_from_type_v2",
+    b"torch.nested._internal.nested_tensor\n_rebuild_njt",
+    b"torch.serialization\n_get_layout",
+    b"torch.nn.parameter\nParameter",
 ]
 OPCODES = sorted(
     value for key, value in vars(pickle).items() if key.isupper() and isinstance(value, bytes)
@@ -34,7 +48,7 @@ OPCODES = sorted(
 
 def mutate(generator, suffix, content, canary):
     """Return a damaged copy of a file; `canary` is what hostile code would create."""
-    structural = mutate_header if suffix == ".safetensors" else mutate_zip
+    structural = {".safetensors": mutate_header, ".legacy": mutate_legacy}.get(suffix, mutate_zip)
     choice = generator.integers(10)
     if choice < 5:
         return structural(generator, content, canary)
@@ -98,6 +112,14 @@ def mutate_zip(generator, content, canary):
     return file.getvalue()
 
 
+def mutate_legacy(generator, content, _canary):
+    """Damage the pickle of the value; what is before it is always as long."""
+    start = content.index(b"uu.\x80\x02") + 3
+    ways = [splice_opcodes, swap_global, flip_bits]
+    program = content[start:-64]
+    return content[:start] + ways[generator.integers(3)](generator, program) + content[-64:]
+
+
 def damage_member(generator, members):
     position = generator.integers(len(members))
     name, data = members[position]
@@ -143,6 +165,7 @@ def bomb(generator, canary):
     argument = pickle.BINUNICODE + struct.pack("<I", len(command)) + command
     call = pickle.GLOBAL + GLOBALS[generator.integers(len(GLOBALS))] + b"\n" + argument
     depth = int(generator.integers(1, 20_000))
+    length = struct.pack("<I", depth)
     index = struct.pack("<I", int(generator.integers(2**32)))
     doubled = b"]q\0" + b"".join(
         b"](h%ch%ceq%c" % (i, i, i + 1) for i in range(int(generator.integers(1, 200)))
@@ -160,6 +183,16 @@ def bomb(generator, canary):
         pickle.BINUNICODE + index + b"x" * depth,
         pickle.LONG4 + index,
         b"]q\0h\0a",
+        # Records in each other, records that are called, records in themselves, keys of one hash.
+        b"ca\nB\nq\0" + b"h\0" * depth + b")" + b"\x81\x85" * (depth - 1) + b"\x81",
+        b"ca\nB\n" + b")R" * depth,
+        b"ca\nB\n)\x81q\0}X\1\0\0\0ah\0sb",
+        b"ca\nB\n)\x81q\0(" + b"(h\0h\0" * 10 + b"t" * 10 + b"0" + b"e",
+        b"}(" + b"".join(b"ca\nB\n)\x81K\1" for _ in range(depth % 500)) + b"u",
+        b")q\0" + b"".join(b"h%ch%c\x86q%c" % (i, i, i + 1) for i in range(60)) + b"}h<K\1s",
+        b"c__builtin__\nset\n](" + b"(K\1J" + index + b"te\x85R",
+        b"c_codecs\nencode\nX%sq\0X\6\0\0\0latin1q\1\x86R" % (length + b"x" * depth)
+        + b"c_codecs\nencode\nh\0h\1\x86R\x86" * 100,
     ]
     return pickle.PROTO + b"\x02" + programs[generator.integers(len(programs))] + pickle.STOP
 
