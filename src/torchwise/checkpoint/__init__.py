@@ -1,6 +1,6 @@
 """Checkpoints of torch (`.pt`, `.pth`) and safetensors, read and written without torch."""
 
 from torchwise.checkpoint.errors import CheckpointError
-from torchwise.checkpoint.files import load, save
+from torchwise.checkpoint.files import load, metadata, save
 
-__all__ = ["CheckpointError", "load", "save"]
+__all__ = ["CheckpointError", "load", "metadata", "save"]

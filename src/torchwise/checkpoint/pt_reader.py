@@ -6,7 +6,9 @@ import numpy as np
 
 from torchwise.checkpoint.content import Content
 from torchwise.checkpoint.errors import CheckpointError, repr_short
+from torchwise.checkpoint.formats import METADATA_MEMBER
 from torchwise.checkpoint.pickle_machine import PickleMachine
+from torchwise.checkpoint.structure import parse_json
 from torchwise.checkpoint.torch_globals import Storage, StorageType, find_global
 from torchwise.checkpoint.tree import check_tree
 from torchwise.checkpoint.zip_archive import MAGIC, ZipArchive
@@ -35,6 +37,17 @@ def read_pt(content: Content) -> Any:
     if machine.refused:  # and is not part of the value: it was an argument, or was set aside
         raise CheckpointError(machine.refused.reason)
     return value
+
+
+def read_pt_metadata(content: Content) -> dict[str, str]:
+    """Read the strings that `write_pt` has kept beside the value; a file of torch's has none."""
+    archive = ZipArchive(content)
+    if METADATA_MEMBER not in archive:
+        return {}
+    metadata = parse_json(archive.read(METADATA_MEMBER).decode("utf-8", "replace"))
+    if type(metadata) is not dict or any(type(text) is not str for text in metadata.values()):
+        raise CheckpointError(f"has a {METADATA_MEMBER} that is not a JSON object of strings")
+    return metadata
 
 
 def _refuse_other_containers(content: Content) -> None:

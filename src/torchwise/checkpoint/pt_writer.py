@@ -1,8 +1,10 @@
 """Writing torch's zip checkpoints (`.pt`, `.pth`) without torch."""
 
+import json
 import struct
 import zipfile
 from collections import Counter, OrderedDict
+from collections.abc import Mapping
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -10,6 +12,7 @@ import numpy as np
 from torchwise.checkpoint.arrays import storage_bytes
 from torchwise.checkpoint.collect import ArrayReference, collect
 from torchwise.checkpoint.dtypes import element_type
+from torchwise.checkpoint.formats import METADATA_MEMBER
 from torchwise.checkpoint.pickle_writer import Call, Name, Persistent, write_pickle
 from torchwise.checkpoint.views import row_major_strides
 
@@ -19,7 +22,7 @@ _ZIP64_EXTRA_SIZE = 20
 _ZIP64_FROM = 2**30
 
 
-def write_pt(file: BinaryIO, value: Any) -> None:
+def write_pt(file: BinaryIO, value: Any, metadata: Mapping[str, str] = {}) -> None:
     """Write a checkpoint that `torch.load(path, weights_only=True)` reads, with `mmap=True` too.
 
     The same value gives the same bytes.
@@ -27,6 +30,7 @@ def write_pt(file: BinaryIO, value: Any) -> None:
     Args:
         file: where to write, seekable.
         value: see `collect`.
+        metadata: strings for a member of the zip that torch does not read.
     """
     tree, arrays, _ = collect(value)
     with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
@@ -36,6 +40,8 @@ def write_pt(file: BinaryIO, value: Any) -> None:
         _add(archive, file, "byteorder", b"little")
         for index, array in enumerate(arrays):
             _add(archive, file, f"data/{index}", storage_bytes(array))
+        if metadata:
+            _add(archive, file, METADATA_MEMBER, json.dumps(dict(metadata)).encode())
         _add(archive, file, "version", b"3\n")
 
 
