@@ -135,7 +135,7 @@ def meanwhile(source, target, name):
 
 
 def circle(folder, name, dtype):
-    """Return the distances of the parameters and of the optimizer's state."""
+    """Return how far parameters and state are off, and how far torch is with other attention."""
     alone = trainer(folder / "alone", name, dtype)
     alone.train()
     theirs = results(alone)
