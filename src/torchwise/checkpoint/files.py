@@ -1,9 +1,8 @@
 """Loading and saving, in the format that the content and the name of a file call for."""
 
-import contextlib
 import functools
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -12,6 +11,7 @@ from torchwise.checkpoint.content import Content, opened
 from torchwise.checkpoint.errors import CheckpointError
 from torchwise.checkpoint.folders.reader import is_several, read_several
 from torchwise.checkpoint.formats import SAFETENSORS, TORCH, check_metadata, format_of
+from torchwise.checkpoint.naming import errors_naming, naming
 from torchwise.checkpoint.pt_reader import read_pt, read_pt_metadata
 from torchwise.checkpoint.pt_writer import write_pt
 from torchwise.checkpoint.safetensors_reader import (
@@ -76,8 +76,8 @@ def load(path: str | os.PathLike[str], *, mmap: bool = False) -> Any:
         {'w': array([1., 1.], dtype=float32), 'epoch': 3}
     """
     if is_several(path):
-        return read_several(path, functools.partial(load, mmap=mmap))
-    with _errors_naming(path), opened(path, mmap) as content:
+        return read_several(path, functools.partial(load, mmap=mmap), mmap)
+    with errors_naming(path), opened(path, mmap) as content:
         return _reader(path, content)(content)
 
 
@@ -105,25 +105,10 @@ def metadata(path: str | os.PathLike[str]) -> dict[str, str]:
     """
     if is_several(path):
         return {}
-    with _errors_naming(path), opened(path, mapped=False) as content:
+    with errors_naming(path), opened(path, mapped=False) as content:
         if content.read(0, len(MAGIC)) == MAGIC:
             return read_pt_metadata(content)
         return read_metadata(content) if looks_like_safetensors(content) else {}
-
-
-@contextlib.contextmanager
-def _errors_naming(path: str | os.PathLike[str]) -> Iterator[None]:
-    """Put the path into the errors of reading a file."""
-    try:
-        yield
-    except CheckpointError as error:
-        raise CheckpointError(f"{os.fspath(path)}: {error}") from None
-    except RecursionError:
-        raise CheckpointError(f"{os.fspath(path)}: nests too deeply") from None
-    except MemoryError:
-        raise CheckpointError(f"{os.fspath(path)}: needs more memory than there is") from None
-    except OSError as error:
-        raise _naming(path, error) from error
 
 
 def save(
@@ -172,14 +157,7 @@ def save(
         with replacing(path) as file:
             writer(file, obj, texts)
     except OSError as error:
-        raise _naming(path, error) from error
-
-
-def _naming(path: str | os.PathLike[str], error: OSError) -> OSError:
-    """Return the error with the name that the user knows, not that of a temporary file or none."""
-    if error.errno is None:
-        return error
-    return OSError(error.errno, error.strerror, os.fspath(path))
+        raise naming(path, error) from error
 
 
 def _suffix(path: str | os.PathLike[str]) -> str:

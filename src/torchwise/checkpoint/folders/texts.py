@@ -5,6 +5,7 @@ import os
 from typing import Any
 
 from torchwise.checkpoint.errors import CheckpointError
+from torchwise.checkpoint.naming import errors_naming
 from torchwise.checkpoint.structure import check_size
 from torchwise.checkpoint.tree import check_tree
 
@@ -18,17 +19,16 @@ def read_json(path: str | os.PathLike[str]) -> Any:
         CheckpointError: it is no JSON, too long or too deep; the text names it.
         OSError: the file cannot be opened.
     """
-    try:
+    with errors_naming(path):
         with open(path, "rb") as file:
             encoded = file.read(_MAX_BYTES + 1)
         if len(encoded) > _MAX_BYTES:
             raise CheckpointError(f"has more than {_MAX_BYTES} bytes")
-        text = encoded.decode("utf-8")
-        check_size(text)
-        return check_tree(json.loads(text))
-    except CheckpointError as error:
-        raise CheckpointError(f"{os.fspath(path)}: {error}") from None
-    except RecursionError:
-        raise CheckpointError(f"{os.fspath(path)}: nests too deeply") from None
-    except ValueError as error:
-        raise CheckpointError(f"{os.fspath(path)}: is not JSON: {error}") from None
+        try:
+            text = encoded.decode("utf-8")
+            check_size(text)
+            return check_tree(json.loads(text))
+        except CheckpointError:
+            raise
+        except ValueError as error:
+            raise CheckpointError(f"is not JSON: {error}") from None
