@@ -1,6 +1,6 @@
 """accelerate's `save_state`, 20 steps in JAX, `load_state`; and how far that is from torch alone.
 
-Run it with `python tests/trainers/accelerate_circle.py` in an environment with the `trainers` extra.
+Run `python tests/trainers/accelerate_circle.py` in an environment with the `trainers` extra.
 """
 
 import pathlib

@@ -23,7 +23,9 @@ def logits(params, tokens, heads, epsilon=1e-5):
     layers = len({name.split(".")[2] for name in params if ".h." in name})
     for i in range(layers):
         block = f"transformer.h.{i}"
-        x = x + _attention(params, f"{block}.attn", _norm(params, f"{block}.ln_1", x, epsilon), heads)
+        x = x + _attention(
+            params, f"{block}.attn", _norm(params, f"{block}.ln_1", x, epsilon), heads
+        )
         hidden = _dense(params, f"{block}.mlp.c_fc", _norm(params, f"{block}.ln_2", x, epsilon))
         x = x + _dense(params, f"{block}.mlp.c_proj", jax.nn.gelu(hidden, approximate=True))
     x = _norm(params, "transformer.ln_f", x, epsilon)

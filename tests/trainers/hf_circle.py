@@ -1,7 +1,7 @@
 """HF Trainer, 20 steps in JAX, HF Trainer again; and how far that is from the Trainer alone.
 
-Run it with `python tests/trainers/hf_circle.py` in an environment with the `trainers` extra. Nothing
-is downloaded. For each optimizer and type it prints the distance after 40 steps of 10 + 20 + 10.
+Run `python tests/trainers/hf_circle.py` in an environment with the `trainers` extra. Nothing is
+downloaded. For each optimizer and type it prints the distance after 40 steps of 10 + 20 + 10.
 """
 
 import argparse

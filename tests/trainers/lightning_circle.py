@@ -1,6 +1,6 @@
 """Lightning, two epochs in JAX, Lightning again; and how far that is from Lightning alone.
 
-Run it with `python tests/trainers/lightning_circle.py` in an environment with the `trainers` extra.
+Run `python tests/trainers/lightning_circle.py` in an environment with the `trainers` extra.
 For each optimizer it prints the distance after 40 steps: one epoch of ten, two in JAX, one more.
 """
 

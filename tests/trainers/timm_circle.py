@@ -1,7 +1,7 @@
 """timm's checkpoint saver, 20 steps in JAX, `--resume`; and how far that is from torch alone.
 
-Run it with `python tests/trainers/timm_circle.py` where timm is installed. timm imports torchvision,
-whose wheels need a torch with the same operators: where it has none, empty ones stand in for them.
+Run `python tests/trainers/timm_circle.py` where timm is installed. timm imports torchvision, whose
+wheels need the operators of a certain torch: where they are missing, empty ones stand in for them.
 `train.py` is in no package; this calls what it calls to save and to resume.
 """
 
@@ -21,9 +21,9 @@ except RuntimeError:
     for operator in ("nms", "qnms"):
         OPERATORS.define(f"{operator}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
 
-import timm.models
-import timm.optim
-import timm.utils
+import timm.models  # noqa: E402
+import timm.optim  # noqa: E402
+import timm.utils  # noqa: E402
 
 
 class Run:

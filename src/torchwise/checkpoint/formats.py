@@ -14,6 +14,9 @@ SUFFIXES = f"{', '.join(_TORCH_SUFFIXES)} or .safetensors"
 STRUCTURE_KEY = "torchwise.structure"
 """Entry of safetensors' metadata that holds the nested value; without it a file is a flat dict."""
 
+DEFAULT_METADATA = {"format": "pt"}
+"""What safetensors' readers of Hugging Face refuse a file without: whose names and axes it has."""
+
 METADATA_MEMBER = "torchwise.metadata"
 """Member of a torch file with what safetensors keeps beside its tensors, as a JSON object."""
 

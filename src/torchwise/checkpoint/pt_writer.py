@@ -12,7 +12,7 @@ import numpy as np
 from torchwise.checkpoint.arrays import storage_bytes
 from torchwise.checkpoint.collect import ArrayReference, collect
 from torchwise.checkpoint.dtypes import element_type
-from torchwise.checkpoint.formats import METADATA_MEMBER
+from torchwise.checkpoint.formats import DEFAULT_METADATA, METADATA_MEMBER
 from torchwise.checkpoint.pickle_writer import Call, Name, Persistent, write_pickle
 from torchwise.checkpoint.views import row_major_strides
 
@@ -32,6 +32,8 @@ def write_pt(file: BinaryIO, value: Any, metadata: Mapping[str, str] = {}) -> No
         value: see `collect`.
         metadata: strings for a member of the zip that torch does not read.
     """
+    # The default is what a safetensors file gets in any case, and would be in every converted one.
+    texts = {key: text for key, text in metadata.items() if DEFAULT_METADATA.get(key) != text}
     tree, arrays, _ = collect(value)
     with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
         _add(archive, file, "data.pkl", write_pickle(_with_tensors(tree, arrays)))
@@ -40,8 +42,8 @@ def write_pt(file: BinaryIO, value: Any, metadata: Mapping[str, str] = {}) -> No
         _add(archive, file, "byteorder", b"little")
         for index, array in enumerate(arrays):
             _add(archive, file, f"data/{index}", storage_bytes(array))
-        if metadata:
-            _add(archive, file, METADATA_MEMBER, json.dumps(dict(metadata)).encode())
+        if texts:
+            _add(archive, file, METADATA_MEMBER, json.dumps(texts).encode())
         _add(archive, file, "version", b"3\n")
 
 

@@ -10,13 +10,11 @@ from torchwise.checkpoint.arrays import storage_bytes
 from torchwise.checkpoint.collect import collect
 from torchwise.checkpoint.dtypes import element_type
 from torchwise.checkpoint.errors import CheckpointError
-from torchwise.checkpoint.formats import STRUCTURE_KEY
+from torchwise.checkpoint.formats import DEFAULT_METADATA, STRUCTURE_KEY
 from torchwise.checkpoint.safetensors_format import HEADER_LENGTH, MAX_HEADER
 from torchwise.checkpoint.structure import check_size, encode_structure, tensor_names
 
 _ALIGNMENT = 64
-# Readers of Hugging Face refuse a file that does not say whose names and axes its tensors have.
-_METADATA = {"format": "pt"}
 
 
 def write_safetensors(file: BinaryIO, value: Any, metadata: Mapping[str, str] = {}) -> None:
@@ -33,7 +31,7 @@ def write_safetensors(file: BinaryIO, value: Any, metadata: Mapping[str, str] = 
     names = tensor_names(paths)
     # The format allows no gap between tensors: wide elements first keeps every one aligned.
     order = sorted(range(len(arrays)), key=lambda index: -arrays[index].dtype.alignment)
-    texts = {**_METADATA, **metadata, STRUCTURE_KEY: encode_structure(tree, names)}
+    texts = {**DEFAULT_METADATA, **metadata, STRUCTURE_KEY: encode_structure(tree, names)}
     header: dict[str, Any] = {"__metadata__": texts}
     end = 0
     for index in order:

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from torchwise.checkpoint.content import Part, opened
+from torchwise.checkpoint.content import Content, Part, opened
 from torchwise.checkpoint.dtypes import element_type
 from torchwise.checkpoint.errors import CheckpointError, repr_short, where
 from torchwise.checkpoint.folders.dcp_metadata import Entry, Piece, read_metadata
@@ -63,7 +63,7 @@ def _values(folder: str | os.PathLike[str], entries: list[Entry], mmap: bool) ->
         with errors_naming(path), opened(path, mmap) as content:
             for index, piece in pieces:
                 entry = entries[index]
-                value = _read(Part(content, piece.start, piece.stop), piece, entry)
+                value = _read(content, piece, entry)
                 if _is_whole(piece, entry):
                     values[index] = value
                 else:
@@ -77,10 +77,10 @@ def _is_whole(piece: Piece, entry: Entry) -> bool:
     return len(entry.pieces) == 1 and piece.sizes == entry.shape and not any(piece.offsets)
 
 
-def _read(part: Part, piece: Piece, entry: Entry) -> Any:
+def _read(content: Content, piece: Piece, entry: Entry) -> Any:
     """Read one piece, and compare it with what `.metadata` says of it."""
     try:
-        value = read_pt(part)
+        value = read_pt(Part(content, piece.start, piece.stop))
     except CheckpointError as error:
         raise CheckpointError(f"at {where(entry.path)}: {error}") from None
     if entry.dtype is None:

@@ -36,7 +36,9 @@ def read_metadata_pickle(data: bytes) -> Any:
     """
     try:
         return _Machine(data).run()
-    except (IndexError, KeyError, struct.error, UnicodeDecodeError, TypeError):
+    except CheckpointError:
+        raise
+    except (IndexError, KeyError, struct.error, ValueError):
         raise CheckpointError("is damaged: its pickle does not hold together") from None
 
 
