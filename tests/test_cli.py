@@ -279,7 +279,7 @@ def test_errors_are_one_line(nested, tmp_path, capsys):
     broken.write_bytes(nested.read_bytes()[:100])
     assert "No such file" in error_of(["inspect", tmp_path / "nothing.pt"], capsys)
     assert "broken.pt: " in error_of(["inspect", broken], capsys)
-    assert "is not one of .pt, .pth, .saf" in error_of(["convert", nested, "a.npz"], capsys)
+    assert "is not one of .pt, .pth, .ckpt, " in error_of(["convert", nested, "a.npz"], capsys)
     assert "No such file" in error_of(["convert", nested, tmp_path / "no" / "a.pt"], capsys)
     checkpoint.save(tmp_path / "complex.pt", {"z": np.ones(1, np.complex128)})
     target = tmp_path / "complex.safetensors"
@@ -317,14 +317,14 @@ def test_signals_leave_no_file_and_no_traceback(number, nested, tmp_path, capsys
     folder.mkdir()
     found = []
 
-    def write(file, _):
+    def write(file, *_):
         file.write(b"half")
         file.flush()
         found.extend(folder.iterdir())
         signal.raise_signal(number)
 
     handlers = [signal.getsignal(one) for one in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)]
-    monkeypatch.setitem(files._WRITERS, ".pt", write)
+    monkeypatch.setitem(files._WRITERS, "torch", write)
     assert cli.main(["convert", str(nested), str(folder / "b.pt")]) == 128 + number
     assert len(found) == 1
     assert list(folder.iterdir()) == []
@@ -336,12 +336,12 @@ def test_signals_leave_no_file_and_no_traceback(number, nested, tmp_path, capsys
 
 
 def test_an_ignored_signal_stays_ignored(nested, tmp_path, monkeypatch):
-    def write(file, _):
+    def write(file, *_):
         signal.raise_signal(signal.SIGHUP)
 
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
-        monkeypatch.setitem(files._WRITERS, ".pt", write)
+        monkeypatch.setitem(files._WRITERS, "torch", write)
         assert cli.main(["convert", str(nested), str(tmp_path / "b.pt")]) == 0
     finally:
         signal.signal(signal.SIGHUP, before)
@@ -357,7 +357,7 @@ def test_a_second_signal_does_not_disturb_the_cleaning_up(nested, tmp_path, monk
     folder = tmp_path / "out"
     folder.mkdir()
     monkeypatch.setattr(os, "unlink", unlink)
-    monkeypatch.setitem(files._WRITERS, ".pt", lambda *_: signal.raise_signal(signal.SIGINT))
+    monkeypatch.setitem(files._WRITERS, "torch", lambda *_: signal.raise_signal(signal.SIGINT))
     assert cli.main(["convert", str(nested), str(folder / "b.pt")]) == 128 + signal.SIGINT
     assert list(folder.iterdir()) == []
 

@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from torchwise import checkpoint
+from torchwise.checkpoint.formats import format_of
 from torchwise.inspection import describe
 
 _FAILURE = 2
-_SUFFIXES = {".pt", ".pth", ".safetensors"}
+_INPUT = "a .pt, .ckpt, .safetensors, ... file, a checkpoint folder, or an index of shards"
 _STOPPING = ("SIGINT", "SIGTERM", "SIGHUP")  # by name: not every system has all
 
 
@@ -80,18 +81,18 @@ def _raising_at_signals() -> Iterator[None]:
 
 
 def _inspect(options: argparse.Namespace) -> Iterable[str]:
-    return describe(checkpoint.load(options.file, mmap=options.mmap, records=True))
+    value = checkpoint.load(options.file, mmap=options.mmap, records=True)
+    return describe(value, checkpoint.metadata(options.file))
 
 
 def _convert(options: argparse.Namespace) -> Iterable[str]:
     source, target = Path(options.file), Path(options.target)
-    if target.suffix.lower() not in _SUFFIXES:
-        raise ValueError(f"{target}: the suffix is not one of {', '.join(sorted(_SUFFIXES))}")
+    format_of(target)
     if target.exists() and source.samefile(target):
         raise ValueError(f"{target}: is the input, which is not overwritten")
     value = checkpoint.load(source, mmap=options.mmap, records=True)
     try:
-        checkpoint.save(target, value)
+        checkpoint.save(target, value, metadata=checkpoint.metadata(source))
     except (TypeError, ValueError) as error:
         text = str(error)
         raise ValueError(text if text.startswith(f"{target}: ") else f"{target}: {text}") from None
@@ -112,7 +113,7 @@ def _parser() -> argparse.ArgumentParser:
         description="Print the groups, hyperparameters and parameters of optimizers, and names, "
         "shapes, types and L2 norms of tensors. Optimizers and models are found at any depth.",
     )
-    inspect.add_argument("file", metavar="FILE", help="a .pt, .pth or .safetensors file")
+    inspect.add_argument("file", metavar="FILE", help=_INPUT)
     inspect.set_defaults(run=_inspect)
     convert = commands.add_parser(
         "convert",
@@ -120,7 +121,7 @@ def _parser() -> argparse.ArgumentParser:
         description="Write a checkpoint in the format of the new file's suffix. Nothing is lost: "
         "a .safetensors file keeps the structure, numbers and strings in its metadata.",
     )
-    convert.add_argument("file", metavar="IN", help="a .pt, .pth or .safetensors file")
+    convert.add_argument("file", metavar="IN", help=_INPUT)
     convert.add_argument("target", metavar="OUT", help="the file to write; replaced if it exists")
     convert.set_defaults(run=_convert)
     for command in (inspect, convert):

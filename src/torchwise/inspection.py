@@ -5,6 +5,7 @@ So each value is described once, every text has a bound, and so has all of it to
 """
 
 import contextlib
+import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeGuard
 
@@ -23,14 +24,16 @@ _MAX_CELLS = 4  # of an entry that is described again, where several parameters 
 _MAX_CHARACTERS = 20_000_000
 
 
-def describe(value: Any) -> Iterator[str]:
+def describe(value: Any, metadata: Mapping[str, str] = {}) -> Iterator[str]:
     """Yield lines about the optimizers, models and other values of a checkpoint.
 
     Args:
         value: what `torchwise.checkpoint.load` returned.
+        metadata: what `torchwise.checkpoint.metadata` returned.
     """
     left = _MAX_CHARACTERS
-    for line in _Description().lines(value, ()):
+    texts = (f"metadata.{_shortened(key)}: {_plain(text)}" for key, text in metadata.items())
+    for line in itertools.chain(texts, _Description().lines(value, ())):
         left -= len(line)
         if left < 0:
             yield f"... and more, left out after {_MAX_CHARACTERS} characters"

@@ -1,7 +1,7 @@
 """Checkpoints of torch (`.pt`, `.pth`) and safetensors, read and written without torch."""
 
 from torchwise.checkpoint.errors import CheckpointError
-from torchwise.checkpoint.files import load, save
+from torchwise.checkpoint.files import load, metadata, save
 from torchwise.checkpoint.records import Name, Record, module_state_dict
 from torchwise.checkpoint.tensors import MetaTensor, NestedTensor, QuantizedTensor, SparseTensor
 
@@ -14,6 +14,7 @@ __all__ = [
     "Record",
     "SparseTensor",
     "load",
+    "metadata",
     "module_state_dict",
     "save",
 ]

@@ -2,6 +2,8 @@
 
 import abc
 import contextlib
+import errno
+import io
 import mmap
 import os
 import sys
@@ -85,6 +87,59 @@ class MappedContent(Content):
             storage = storage.copy()
             storage.flags.writeable = False
         return storage
+
+
+class Part(Content):
+    """Bytes of a file that are a file of their own.
+
+    Args:
+        whole: of the file.
+        start: of the bytes.
+        stop: of the bytes.
+
+    Raises:
+        CheckpointError: the file ends before.
+    """
+
+    def __init__(self, whole: Content, start: int, stop: int) -> None:
+        if not 0 <= start <= stop <= whole.size:
+            raise CheckpointError("is truncated")
+        super().__init__(io.BufferedReader(_PartFile(whole.file, start, stop)), stop - start)
+        self.in_memory = whole.in_memory
+        self._whole, self._start = whole, start
+
+    def storage(self, start: int, stop: int, alignment: int = _ELEMENT_ALIGNMENT) -> np.ndarray:
+        """Return bytes as the whole file does."""
+        return self._whole.storage(self._start + start, self._start + stop, alignment)
+
+
+class _PartFile(io.RawIOBase):
+    """A part of an open file, with a position of its own."""
+
+    def __init__(self, file: BinaryIO, start: int, stop: int) -> None:
+        self._file, self._start, self._size = file, start, stop - start
+        self._position = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        base = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self._size}[whence]
+        if base + offset < 0:
+            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+        self._position = base + offset
+        return self._position
+
+    def readinto(self, buffer: Any) -> int:
+        count = min(len(buffer), max(self._size - self._position, 0))
+        self._file.seek(self._start + self._position)
+        data = self._file.read(count)
+        buffer[: len(data)] = data
+        self._position += len(data)
+        return len(data)
 
 
 @contextlib.contextmanager

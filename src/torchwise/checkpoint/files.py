@@ -1,7 +1,8 @@
 """Loading and saving, in the format that the content and the name of a file call for."""
 
+import functools
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -9,23 +10,29 @@ from torchwise.checkpoint.atomic import replacing
 from torchwise.checkpoint.content import Content, opened
 from torchwise.checkpoint.errors import CheckpointError
 from torchwise.checkpoint.explanations import other_start
+from torchwise.checkpoint.folders.reader import is_several, read_several
+from torchwise.checkpoint.formats import SAFETENSORS, TORCH, check_metadata, format_of
 from torchwise.checkpoint.legacy_reader import is_legacy
-from torchwise.checkpoint.pt_reader import read_pt
+from torchwise.checkpoint.naming import errors_naming, naming
+from torchwise.checkpoint.pt_reader import read_pt, read_pt_metadata
 from torchwise.checkpoint.pt_writer import write_pt
-from torchwise.checkpoint.safetensors_reader import looks_like_safetensors, read_safetensors
+from torchwise.checkpoint.safetensors_reader import (
+    looks_like_safetensors,
+    read_metadata,
+    read_safetensors,
+)
 from torchwise.checkpoint.safetensors_writer import write_safetensors
 from torchwise.checkpoint.zip_archive import MAGIC
 
-_SUFFIXES = ".pt, .pth or .safetensors"
 _READERS: dict[str, Callable[[Content, bool], Any]] = {
     ".pt": read_pt,
     ".pth": read_pt,
     ".safetensors": lambda content, records: read_safetensors(content),
 }
-_WRITERS: dict[str, Callable[[BinaryIO, Any], None]] = {
-    ".pt": write_pt,
-    ".pth": write_pt,
-    ".safetensors": write_safetensors,
+_NAMED = ", ".join(_READERS)
+_WRITERS: dict[str, Callable[[BinaryIO, Any, Mapping[str, str]], None]] = {
+    TORCH: write_pt,
+    SAFETENSORS: write_safetensors,
 }
 
 
@@ -38,7 +45,11 @@ def load(path: str | os.PathLike[str], *, mmap: bool = False, records: bool = Fa
 
     Args:
         path: the file. The content decides on the format, and the suffix (`.pt`, `.pth`,
-            `.safetensors`) where the content leaves it open.
+            `.safetensors`) where the content leaves it open. Or several files that are one
+            checkpoint: an index of shards, such as `model.safetensors.index.json`, which gives one
+            dict; a folder of HF's Trainer or of accelerate, which gives a dict of its parts
+            (`model`, `optimizer`, `scheduler`, `trainer_state`, `config`, ...); a folder of
+            torch.distributed.checkpoint, which gives what was saved there.
         mmap: map the file in place of reading it: loading takes no time, and an array takes memory
             once it is used. For files that nobody writes into as long as the arrays live: if a
             program does, they change without an error, and if it makes the file shorter, the system
@@ -70,20 +81,49 @@ def load(path: str | os.PathLike[str], *, mmap: bool = False, records: bool = Fa
         ...     checkpoint.load(path)
         {'w': array([1., 1.], dtype=float32), 'epoch': 3}
     """
-    try:
-        with opened(path, mmap) as content:
-            return _reader(path, content)(content, records)
-    except CheckpointError as error:
-        raise CheckpointError(f"{os.fspath(path)}: {error}") from None
-    except RecursionError:
-        raise CheckpointError(f"{os.fspath(path)}: nests too deeply") from None
-    except MemoryError:
-        raise CheckpointError(f"{os.fspath(path)}: needs more memory than there is") from None
-    except OSError as error:
-        raise _naming(path, error) from error
+    if is_several(path):
+        return read_several(path, functools.partial(load, mmap=mmap, records=records), mmap)
+    with errors_naming(path), opened(path, mmap) as content:
+        return _reader(path, content)(content, records)
 
 
-def save(path: str | os.PathLike[str], obj: Any) -> None:
+def metadata(path: str | os.PathLike[str]) -> dict[str, str]:
+    """Read the strings that a file keeps beside its value, which `load` does not return.
+
+    safetensors has a place for them, and `save` makes one in a file of torch's. Hand them on to
+    keep them: `save(new, load(old), metadata=metadata(old))`, as `torchwise convert` does.
+
+    Args:
+        path: the file; a folder and an index of shards have none of their own.
+
+    Raises:
+        CheckpointError, OSError: as `load`.
+
+    Examples:
+        >>> import pathlib, tempfile
+        >>> import jax.numpy as jnp
+        >>> from torchwise import checkpoint
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = pathlib.Path(folder, "run.safetensors")
+        ...     checkpoint.save(path, {"w": jnp.ones(2)}, metadata={"run": "42"})
+        ...     checkpoint.metadata(path)
+        {'format': 'pt', 'run': '42'}
+    """
+    if is_several(path):
+        return {}
+    with errors_naming(path), opened(path, mapped=False) as content:
+        if content.read(0, len(MAGIC)) == MAGIC:
+            return read_pt_metadata(content)
+        return read_metadata(content) if looks_like_safetensors(content) else {}
+
+
+def save(
+    path: str | os.PathLike[str],
+    obj: Any,
+    *,
+    format: str | None = None,
+    metadata: Mapping[str, str] = {},
+) -> None:
     """Save a value as a checkpoint, atomically: a crash leaves the old file or the new one.
 
     A file that is replaced keeps its permissions, and its owner and group where the system allows
@@ -91,15 +131,20 @@ def save(path: str | os.PathLike[str], obj: Any) -> None:
     save the same file is removed.
 
     Args:
-        path: the file to create or replace. With the suffix `.pt` or `.pth` it can be read by
-            `torch.load(path, weights_only=True)`; with `.safetensors` by any safetensors library.
+        path: the file to create or replace. With `.safetensors` it can be read by any safetensors
+            library; with `.pt` and the other names of trainers (`.pth`, `.ckpt`, `.bin`, `.pkl`,
+            `.tar`) by `torch.load(path, weights_only=True)`.
         obj: nested dicts, lists and tuples of arrays of numpy, JAX or torch, strings, numbers,
             booleans and None. An array object that occurs twice is stored once.
+        format: `"torch"` or `"safetensors"`, for any other name; by default the suffix says it.
+        metadata: strings to keep beside the value, see `metadata`. safetensors' readers want to
+            know whose names and axes the tensors have: `{"format": "pt"}`, unless it is given.
 
     Raises:
         TypeError: something else is inside; the text says where.
         CheckpointError: the value is too deep, too large or contains itself, the suffix is another
-            one, or the path is that of a device, a pipe, or anything else that is no file.
+            one and `format` is not given, or the path is that of a device, a pipe, or anything else
+            that is no file.
         OSError: the file cannot be written.
 
     Examples:
@@ -112,21 +157,13 @@ def save(path: str | os.PathLike[str], obj: Any) -> None:
         ...     checkpoint.load(path)["history"]
         [0.5, None]
     """
-    writer = _WRITERS.get(_suffix(path))
-    if writer is None:
-        raise CheckpointError(f"{os.fspath(path)}: the suffix is not one of {_SUFFIXES}")
+    writer = _WRITERS[format_of(path, format)]
+    texts = check_metadata(metadata)
     try:
         with replacing(path) as file:
-            writer(file, obj)
+            writer(file, obj, texts)
     except OSError as error:
-        raise _naming(path, error) from error
-
-
-def _naming(path: str | os.PathLike[str], error: OSError) -> OSError:
-    """Return the error with the name that the user knows, not that of a temporary file or none."""
-    if error.errno is None:
-        return error
-    return OSError(error.errno, error.strerror, os.fspath(path))
+        raise naming(path, error) from error
 
 
 def _suffix(path: str | os.PathLike[str]) -> str:
@@ -142,6 +179,6 @@ def _reader(path: str | os.PathLike[str], content: Content) -> Callable[[Content
         return _READERS[".safetensors"]
     reader = _READERS.get(_suffix(path))
     if reader is None:
-        unlike = f"is no checkpoint, by its content or by a suffix {_SUFFIXES}"
+        unlike = f"is no checkpoint, by its content or by a suffix {_NAMED}"
         raise CheckpointError(other_start(content.read(0, 512)) or unlike)
     return reader

@@ -8,10 +8,12 @@ from torchwise.checkpoint.budget import budget_of
 from torchwise.checkpoint.content import Content
 from torchwise.checkpoint.errors import CheckpointError, repr_short
 from torchwise.checkpoint.explanations import RESAVE, other_start
+from torchwise.checkpoint.formats import METADATA_MEMBER
 from torchwise.checkpoint.legacy_reader import is_legacy, read_legacy
 from torchwise.checkpoint.pickle_program import Program
 from torchwise.checkpoint.pickles import read_pickle
 from torchwise.checkpoint.storages import Storage, check_identity
+from torchwise.checkpoint.structure import parse_json
 from torchwise.checkpoint.zip_archive import MAGIC, ZipArchive
 
 
@@ -40,6 +42,17 @@ def read_pt(content: Content, records: bool = False) -> Any:
     if program.position != len(program):
         program.fail("stops before its end")
     return value
+
+
+def read_pt_metadata(content: Content) -> dict[str, str]:
+    """Read the strings that `write_pt` has kept beside the value; a file of torch's has none."""
+    archive = ZipArchive(content)
+    if METADATA_MEMBER not in archive:
+        return {}
+    metadata = parse_json(archive.read(METADATA_MEMBER).decode("utf-8", "replace"))
+    if type(metadata) is not dict or any(type(text) is not str for text in metadata.values()):
+        raise CheckpointError(f"has a {METADATA_MEMBER} that is not a JSON object of strings")
+    return metadata
 
 
 class _Storages:

@@ -1,11 +1,14 @@
 """Writing torch's zip checkpoints (`.pt`, `.pth`) without torch."""
 
+import json
 import struct
 import zipfile
+from collections.abc import Mapping
 from typing import Any, BinaryIO
 
 from torchwise.checkpoint.arrays import storage_bytes
 from torchwise.checkpoint.collect import collect
+from torchwise.checkpoint.formats import DEFAULT_METADATA, METADATA_MEMBER
 from torchwise.checkpoint.pickle_writer import write_pickle
 from torchwise.checkpoint.tensor_calls import TensorCalls
 
@@ -15,7 +18,7 @@ _ZIP64_EXTRA_SIZE = 20
 _ZIP64_FROM = 2**30
 
 
-def write_pt(file: BinaryIO, value: Any) -> None:
+def write_pt(file: BinaryIO, value: Any, metadata: Mapping[str, str] = {}) -> None:
     """Write a checkpoint that `torch.load(path, weights_only=True)` reads, with `mmap=True` too.
 
     A record is written as the object that it stands for: for a file with one, torch wants
@@ -26,7 +29,10 @@ def write_pt(file: BinaryIO, value: Any) -> None:
     Args:
         file: where to write, seekable.
         value: see `collect`.
+        metadata: strings for a member of the zip that torch does not read.
     """
+    # The default is what a safetensors file gets in any case, and would be in every converted one.
+    texts = {key: text for key, text in metadata.items() if DEFAULT_METADATA.get(key) != text}
     tree, arrays, _ = collect(value, of_torch=True)
     with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
         _add(archive, file, "data.pkl", write_pickle(tree, TensorCalls(arrays).call))
@@ -35,6 +41,8 @@ def write_pt(file: BinaryIO, value: Any) -> None:
         _add(archive, file, "byteorder", b"little")
         for index, array in enumerate(arrays):
             _add(archive, file, f"data/{index}", storage_bytes(array))
+        if texts:
+            _add(archive, file, METADATA_MEMBER, json.dumps(texts).encode())
         _add(archive, file, "version", b"3\n")
 
 

@@ -9,6 +9,3 @@ import struct
 HEADER_LENGTH = struct.Struct("<Q")
 MAX_HEADER = 100_000_000
 """Longest header, in bytes, that the format allows."""
-
-STRUCTURE_KEY = "torchwise.structure"
-"""Entry of `__metadata__` that holds the nested value; without it a file is a flat dict."""

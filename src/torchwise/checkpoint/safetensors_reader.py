@@ -6,8 +6,9 @@ from typing import Any
 from torchwise.checkpoint.content import Content
 from torchwise.checkpoint.dtypes import BY_SAFETENSORS, ElementType
 from torchwise.checkpoint.errors import CheckpointError, repr_short
+from torchwise.checkpoint.formats import STRUCTURE_KEY
 from torchwise.checkpoint.limits import MAX_DIMENSIONS
-from torchwise.checkpoint.safetensors_format import HEADER_LENGTH, MAX_HEADER, STRUCTURE_KEY
+from torchwise.checkpoint.safetensors_format import HEADER_LENGTH, MAX_HEADER
 from torchwise.checkpoint.structure import decode_structure, parse_json
 from torchwise.checkpoint.tree import check_tree
 from torchwise.checkpoint.views import view
@@ -33,10 +34,7 @@ def read_safetensors(content: Content) -> Any:
         What was saved, where `save` wrote the file; else a dict of its tensors by name. Arrays are
         read-only views of the content's storages.
     """
-    header, begin = _header(content)
-    metadata = header.pop("__metadata__", {})
-    if type(metadata) is not dict or any(type(text) is not str for text in metadata.values()):
-        raise CheckpointError("has __metadata__ that is not a JSON object of strings")
+    header, metadata, begin = _header(content)
     ranges = {name: _tensor_range(name, entry) for name, entry in header.items()}
     _check_coverage(list(ranges.values()), content.size - begin)
     tensors = {}
@@ -49,8 +47,14 @@ def read_safetensors(content: Content) -> Any:
     return check_tree(decode_structure(metadata[STRUCTURE_KEY], tensors))
 
 
-def _header(content: Content) -> tuple[dict[str, Any], int]:
-    """Return the header, and where the elements begin."""
+def read_metadata(content: Content) -> dict[str, str]:
+    """Read the strings that a safetensors file keeps beside its tensors."""
+    _, metadata, _ = _header(content)
+    return {key: text for key, text in metadata.items() if key != STRUCTURE_KEY}
+
+
+def _header(content: Content) -> tuple[dict[str, Any], dict[str, str], int]:
+    """Return what describes the tensors, the metadata, and where the elements begin."""
     start = HEADER_LENGTH.size
     if content.size < start:
         raise CheckpointError("is not a safetensors file: it is shorter than its first field")
@@ -64,7 +68,10 @@ def _header(content: Content) -> tuple[dict[str, Any], int]:
         header = parse_json(text.decode("utf-8"))
     except UnicodeDecodeError:
         raise CheckpointError("has a header that is not UTF-8") from None
-    return header, start + length
+    metadata = header.pop("__metadata__", {})
+    if type(metadata) is not dict or any(type(text) is not str for text in metadata.values()):
+        raise CheckpointError("has __metadata__ that is not a JSON object of strings")
+    return header, metadata, start + length
 
 
 def _row(name: str, entry: Any) -> ElementType:

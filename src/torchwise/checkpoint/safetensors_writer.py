@@ -1,6 +1,7 @@
 """Writing nested values as `.safetensors` files."""
 
 import json
+from collections.abc import Mapping
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -9,13 +10,14 @@ from torchwise.checkpoint.arrays import storage_bytes
 from torchwise.checkpoint.collect import collect
 from torchwise.checkpoint.dtypes import element_type
 from torchwise.checkpoint.errors import CheckpointError
-from torchwise.checkpoint.safetensors_format import HEADER_LENGTH, MAX_HEADER, STRUCTURE_KEY
+from torchwise.checkpoint.formats import DEFAULT_METADATA, STRUCTURE_KEY
+from torchwise.checkpoint.safetensors_format import HEADER_LENGTH, MAX_HEADER
 from torchwise.checkpoint.structure import check_size, encode_structure, tensor_names
 
 _ALIGNMENT = 64
 
 
-def write_safetensors(file: BinaryIO, value: Any) -> None:
+def write_safetensors(file: BinaryIO, value: Any, metadata: Mapping[str, str] = {}) -> None:
     """Write a value so that reading gives it back, and other readers find its tensors by name.
 
     The same value gives the same bytes.
@@ -23,12 +25,14 @@ def write_safetensors(file: BinaryIO, value: Any) -> None:
     Args:
         file: where to write.
         value: see `collect`.
+        metadata: strings that are kept beside the tensors; `format` is `pt` unless it is given.
     """
     tree, arrays, paths = collect(value)
     names = tensor_names(paths)
     # The format allows no gap between tensors: wide elements first keeps every one aligned.
     order = sorted(range(len(arrays)), key=lambda index: -arrays[index].dtype.alignment)
-    header: dict[str, Any] = {"__metadata__": {STRUCTURE_KEY: encode_structure(tree, names)}}
+    texts = {**DEFAULT_METADATA, **metadata, STRUCTURE_KEY: encode_structure(tree, names)}
+    header: dict[str, Any] = {"__metadata__": texts}
     end = 0
     for index in order:
         start, end = end, end + arrays[index].nbytes

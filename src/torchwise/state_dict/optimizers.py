@@ -18,6 +18,7 @@ from torchwise.rule import Rule
 from torchwise.state_dict.chain_state import chain_state, entries_of, rule_chain, steps_of
 from torchwise.state_dict.containers import Part, bare, parts_of
 from torchwise.state_dict.entry import Target, load_state
+from torchwise.state_dict.flattened import unflattened
 from torchwise.state_dict.form import malformed, malformed_group
 from torchwise.state_dict.groups import completed, group_of, rule_of, rule_type, torch_rule
 from torchwise.state_dict.layout import Layout, Place
@@ -74,7 +75,7 @@ def from_state_dict(
         >>> state.states[0].momentum_buffer["w"]
         Array([1., 1.], dtype=float32)
     """
-    saved, groups = _parts(state_dict)
+    saved, groups = _parts(unflattened(state_dict))
     _refuse_arguments("from_state_dict", params, names, layout)
     places = layout.places(params)
     members, problems = match_ids(groups, places, names)

@@ -1,0 +1,1 @@
+"""Checkpoints that are several files: folders of trainers, and tensors in shards."""

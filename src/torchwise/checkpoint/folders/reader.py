@@ -1,0 +1,31 @@
+"""Which kind of checkpoint several files are."""
+
+import os
+from collections.abc import Callable
+from typing import Any
+
+from torchwise.checkpoint.folders.dcp import METADATA, read_dcp
+from torchwise.checkpoint.folders.parts import read_parts
+from torchwise.checkpoint.folders.shards import SUFFIX, read_shards
+
+
+def is_several(path: str | os.PathLike[str]) -> bool:
+    """Whether a path is a folder, or an index of shards."""
+    return os.path.isdir(path) or os.path.basename(os.fspath(path)).endswith(SUFFIX)
+
+
+def read_several(
+    path: str | os.PathLike[str], read_file: Callable[[str], Any], mmap: bool = False
+) -> Any:
+    """Read a checkpoint that is several files; errors name the one that is at fault.
+
+    Args:
+        path: of a folder, or of an index of shards.
+        read_file: reads one file.
+        mmap: as in `load`, for files that are no checkpoints by themselves.
+    """
+    if not os.path.isdir(path):
+        return read_shards(path, read_file)
+    if os.path.isfile(os.path.join(path, METADATA)):
+        return read_dcp(path, mmap)
+    return read_parts(path, read_file)
