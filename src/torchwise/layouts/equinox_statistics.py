@@ -76,7 +76,7 @@ def _split(norm: Any, names: tuple[str, ...], parts: tuple[str, ...]) -> Split:
     return Split(names, parts, split, join, False, "statistics have no state in an optimizer")
 
 
-def _batch_norms(model: Any) -> Iterator[tuple[list[str], list[Any], Any]]:
+def _batch_norms(model: Any) -> Iterator[tuple[tuple[str, ...], list[Any], Any]]:
     """Yield the keys of each BatchNorm, what these are looked up in, and the norm."""
 
     def is_norm(node: Any) -> bool:
@@ -87,7 +87,7 @@ def _batch_norms(model: Any) -> Iterator[tuple[list[str], list[Any], Any]]:
 
     for path, node in jax.tree.leaves_with_path(model, is_leaf=is_norm):
         if is_norm(node):
-            keys = [path_name((key,)) for key in path]
+            keys = tuple(path_name((key,)) for key in path)
             yield keys, owners_of(model, path), node
 
 

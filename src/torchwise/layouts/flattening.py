@@ -8,9 +8,30 @@ from typing import NamedTuple
 from torchwise.layouts.layer import Here, Layer, UndescribedError
 from torchwise.state_dict.layout import Rearrangement
 
-NORMS = ("BatchNorm", "LayerNorm", "RMSNorm", "GroupNorm", "InstanceNorm")
+# They keep the features that they get.
+_NORMS = ("BatchNorm", "LayerNorm", "RMSNorm", "GroupNorm", "InstanceNorm")
+_KEEP = (*_NORMS, "PReLU")
 _CONVOLUTIONS = ("Conv", "ConvTranspose")
 Shapes = Mapping[str, tuple[int, ...] | None]
+Neighbor = tuple[Layer | None, Layer | None]
+Neighbors = Mapping[str, Neighbor]
+
+
+def in_sequence(layers: Sequence[Layer], whole: bool) -> dict[str, Neighbor]:
+    """Return the neighbors of layers that are called one after the other.
+
+    Args:
+        layers: in their order.
+        whole: whether they are the whole model, so that nothing is behind the last.
+    """
+    found: dict[str, Neighbor] = {}
+    end = Layer("", None, (), (), {}) if whole else None
+    own = [layer for layer in layers if layer.kind]
+    for index, layer in enumerate(own):
+        before = (one for one in reversed(own[:index]) if one.kind not in _KEEP)
+        behind = (one for one in own[index + 1 :] if one.kind not in _KEEP)
+        found[layer.path] = next(before, None), next(behind, end)
+    return found
 
 
 class Order(NamedTuple):
@@ -20,29 +41,37 @@ class Order(NamedTuple):
     outputs: tuple[int, ...] | None = None
 
 
-def orders(layers: Sequence[Layer], flattened: Shapes, unflattened: Shapes) -> dict[str, Order]:
+def orders(
+    layers: Sequence[Layer], neighbors: Neighbors, flattened: Shapes | None, unflattened: Shapes
+) -> dict[str, Order]:
     """Return the order of each layer whose features were flattened, or are to be unflattened.
 
     Args:
-        layers: of the model, in the order in which they are defined or called.
-        flattened: shapes before flattening, by paths or patterns; None: as torch has it.
+        layers: of the model.
+        neighbors: the layers before and behind a layer by its path, but for norms, where known.
+        flattened: shapes before flattening, by paths or patterns; None: as torch has it. None
+            altogether says that of all layers.
         unflattened: shapes of what is made of the outputs, likewise.
 
     Raises:
         UndescribedError: naming layers of which nothing is said, and that may stand behind or
             before a convolution; or what is said of layers that are not there.
     """
+    if flattened is None:
+        flattened = unflattened = {"*": None}
     found: dict[str, Order] = {}
     undecided: dict[str, list[str]] = {"flattened": [], "unflattened": []}
-    unused = {*flattened, *unflattened}
-    known = [layer for layer in layers if layer.kind in ("Linear", *NORMS)]
+    unused = {*flattened, *unflattened} - {"*"}
+    known = [layer for layer in layers if layer.kind in ("Linear", *_NORMS)]
     for layer in known:
         inputs, key = _said(layer, flattened)
         outputs, other = _said(layer, unflattened)
         unused -= {key, other}
-        if key is None and _may_be_flattened(layer, layers):
+        before, behind = neighbors.get(layer.path, (None, None))
+        if key is None and _may_be_flattened(layer, layers, before):
             undecided["flattened"].append(f"{layer.path!r}: shape")
-        if other is None and layer.kind == "Linear" and _may_be_unflattened(layer, layers):
+        linear = layer.kind == "Linear"
+        if other is None and linear and _may_be_unflattened(layer, layers, behind):
             undecided["unflattened"].append(f"{layer.path!r}: shape")
         sizes = _sizes(layer)
         for shape, size, said in (
@@ -65,8 +94,9 @@ def orders(layers: Sequence[Layer], flattened: Shapes, unflattened: Shapes) -> d
         raise UndescribedError(
             "features next to convolutions, which torch flattens in the order (channels, height, "
             "width) and Flax in the order (height, width, channels). Pass the shapes that they "
-            "have as images here, as (height, width, channels), or None for features that never "
-            f"were images or have torch's order: {', '.join(listed)}"
+            "have as images here, as (height, width, channels), or None for features that are no "
+            f"images or have torch's order: {', '.join(listed)}; or flattened=None, if that is so "
+            "of all"
         )
     return found
 
@@ -118,28 +148,28 @@ def _sizes(layer: Layer) -> tuple[int, int]:
     return (outside, inside) if swapped else (inside, outside)
 
 
-def _may_be_flattened(layer: Layer, layers: Sequence[Layer]) -> bool:
+def _may_be_flattened(layer: Layer, layers: Sequence[Layer], before: Layer | None) -> bool:
     """Whether features may be the pixels of a convolution: not those of the layer before."""
     size = _sizes(layer)[0]
-    before = [one for one in layers[: _index(layer, layers)] if one.kind and one.kind not in NORMS]
-    if before and _last_size(before[-1]) == size:
+    if before is not None and _features(before) == size:
         return False
     channels = {_sizes(one)[1] for one in layers if one.kind in _CONVOLUTIONS}
     return any(_several(size, number) for number in channels)
 
 
-def _may_be_unflattened(layer: Layer, layers: Sequence[Layer]) -> bool:
-    """Whether features may become the pixels of the convolution behind."""
-    behind = (one for one in layers[_index(layer, layers) + 1 :] if one.kind not in NORMS)
-    following = next((one for one in behind if one.kind), None)
-    if following is None or following.kind not in _CONVOLUTIONS:
-        return False
-    groups = getattr(following.owner, "feature_group_count", 1)
-    return _several(_sizes(layer)[1], _sizes(following)[0] * groups)
+def _may_be_unflattened(layer: Layer, layers: Sequence[Layer], behind: Layer | None) -> bool:
+    """Whether features may become the pixels of a convolution: not if another layer is behind."""
+    others = layers if behind is None else [behind]
+    convolutions = [one for one in others if one.kind in _CONVOLUTIONS]
+    return any(_several(_sizes(layer)[1], _channels_in(one)) for one in convolutions)
 
 
-def _last_size(layer: Layer) -> int:
-    """Return how many features a layer gives: those of the last of its arrays with features."""
+def _channels_in(layer: Layer) -> int:
+    return _sizes(layer)[0] * getattr(layer.owner, "feature_group_count", 1)
+
+
+def _features(layer: Layer) -> int:
+    """Return how many features a layer gives."""
     if "out.kernel" in layer.arrays:
         return layer.shape("out.kernel")[-1]
     return _sizes(layer)[1]
@@ -148,7 +178,3 @@ def _last_size(layer: Layer) -> int:
 def _several(size: int, channels: int) -> bool:
     """Whether so many features may be several pixels of so many channels, in an order."""
     return channels > 1 and size > channels and size % channels == 0
-
-
-def _index(layer: Layer, layers: Sequence[Layer]) -> int:
-    return next(index for index, one in enumerate(layers) if one is layer)

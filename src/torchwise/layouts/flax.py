@@ -3,7 +3,7 @@
 import fnmatch
 from collections.abc import Mapping, Sequence
 
-from torchwise.layouts.flattening import Order, Shapes, orders, reordered
+from torchwise.layouts.flattening import Neighbors, Order, Shapes, orders, reordered
 from torchwise.layouts.flax_layers import counterpart
 from torchwise.layouts.layer import Counterpart, Here, Layer, UndescribedError
 from torchwise.layouts.naming import Names
@@ -14,22 +14,23 @@ from torchwise.state_dict.splits import Split
 def layout_of(
     call: str,
     layers: Sequence[Layer],
+    neighbors: Neighbors,
     names: Names,
     *,
     conv1d: Sequence[str],
     linear: Sequence[str],
-    flattened: Shapes,
+    flattened: Shapes | None,
     unflattened: Shapes,
     tied: Mapping[str, str],
 ) -> Layout:
-    """Return the layout of layers, in the order in which they are defined or called.
+    """Return the layout of layers.
 
     Raises:
         ValueError: naming the layers that torch does not have, or that are undecided.
     """
     try:
         _refuse_undecided(layers, conv1d, linear)
-        order = orders(layers, flattened, unflattened)
+        order = orders(layers, neighbors, flattened, unflattened)
     except UndescribedError as error:
         raise ValueError(f"{call}(): {error}") from None
     found, problems = [], []

@@ -16,7 +16,8 @@ _SAME = {
     "MultiHeadDotProductAttention": "MultiHeadAttention",
     "SelfAttention": "MultiHeadAttention",
 }
-WHOLE = {"MultiHeadAttention", "LSTMCell", "OptimizedLSTMCell", "GRUCell", "SimpleCell"}
+_CELLS = ("LSTMCell", "OptimizedLSTMCell", "GRUCell", "SimpleCell")
+WHOLE = {"MultiHeadAttention", "WeightNorm", "SpectralNorm", *_CELLS}
 _LIBRARIES = ("flax.nnx.nn.", "flax.linen.")
 
 
@@ -131,7 +132,7 @@ _DESCRIBED: dict[str, Callable[[Layer], Counterpart]] = {
     "PReLU": _prelu,
     "MultiHeadAttention": flax_attention,
     **dict.fromkeys(_NORMS, _norm),
-    **dict.fromkeys(("LSTMCell", "OptimizedLSTMCell", "GRUCell", "SimpleCell"), flax_cell),
+    **dict.fromkeys(_CELLS, flax_cell),
 }
 _WHY_NOT = {
     "WeightNorm": (

@@ -6,7 +6,7 @@ from typing import Any
 
 import jax
 
-from torchwise.layouts.flattening import Shapes
+from torchwise.layouts.flattening import Shapes, in_sequence
 from torchwise.layouts.flax import layout_of
 from torchwise.layouts.flax_layers import WHOLE, kind
 from torchwise.layouts.layer import Array, layers_of
@@ -23,7 +23,7 @@ def flax_linen(
     modules: Mapping[str, str] = _NOTHING,
     conv1d: Sequence[str] = (),
     linear: Sequence[str] = (),
-    flattened: Shapes = _NOTHING,
+    flattened: Shapes | None = _NOTHING,
     unflattened: Shapes = _NOTHING,
     tied: Mapping[str, str] = _NOTHING,
     **options: Any,
@@ -75,14 +75,16 @@ def flax_linen(
 
     arrays = []
     for path, leaf in jax.tree.leaves_with_path(variables):
-        keys = [path_name((key,)) for key in path][1:]
-        owners = [called.get(tuple(keys[:level])) for level in range(len(keys))]
+        keys = tuple(path_name((key,)) for key in path)[1:]
+        owners = [called.get(keys[:level]) for level in range(len(keys))]
         arrays.append(Array(path_name(path), keys, owners, leaf.shape))
     order = {".".join(path): index for index, path in enumerate(called)}
     layers = layers_of(arrays, kind, whole)
+    layers.sort(key=lambda layer: order.get(layer.path, len(order)))
     layout = layout_of(
         "flax_linen",
-        sorted(layers, key=lambda layer: order.get(layer.path, len(order))),
+        layers,
+        in_sequence(layers, True),
         names,
         conv1d=conv1d,
         linear=linear,

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
-from torchwise.layouts.flattening import Shapes
+from torchwise.layouts.flattening import Neighbor, Shapes, in_sequence
 from torchwise.layouts.flax import layout_of
 from torchwise.layouts.flax_layers import WHOLE, kind
 from torchwise.layouts.layer import Layer, layers_of
@@ -21,7 +21,7 @@ def flax_nnx(
     modules: Mapping[str, str] = _NOTHING,
     conv1d: Sequence[str] = (),
     linear: Sequence[str] = (),
-    flattened: Shapes = _NOTHING,
+    flattened: Shapes | None = _NOTHING,
     unflattened: Shapes = _NOTHING,
     tied: Mapping[str, str] = _NOTHING,
 ) -> Layout:
@@ -44,16 +44,19 @@ def flax_nnx(
             `linear`, since its shape does not tell.
         linear: patterns of the paths of those that torch has transposed.
         flattened: shapes of the features of a linear layer or norm before they are flattened here,
-            by paths or patterns: `{"head": (5, 5, 16)}`, channels last. None says that they were no
-            images, or are in torch's order: (channels, height, width).
+            by paths or patterns: `{"head": (5, 5, 16)}`, channels last. None says that they are no
+            images, or are in torch's order: (channels, height, width). `flattened=None` says so of
+            all features of the model, also of those that `unflattened` is about.
         unflattened: shapes of what is made here of the outputs of a linear layer, likewise.
         tied: see `Layout`.
 
     Raises:
         TypeError: for a state or a dict.
         ValueError: naming the layers that torch does not have or has in another way; linear layers
-            and norms that may be next to a convolution, and of which `flattened` or `unflattened`
-            says nothing; what is undecided; what is said of modules that are not there.
+            and norms that may be next to a convolution, by the numbers of their features, and of
+            which `flattened` or `unflattened` says nothing (what is before and behind a layer is
+            known in a `Sequential` alone); what is undecided; what is said of modules that are not
+            there.
 
     Examples:
         >>> import torchwise
@@ -74,7 +77,8 @@ def flax_nnx(
     layers = layers_of(arrays_of(model), kind, whole)
     return layout_of(
         "flax_nnx",
-        sorted(layers, key=_definition_order),
+        layers,
+        _in_sequentials(layers),
         names,
         conv1d=conv1d,
         linear=linear,
@@ -84,11 +88,19 @@ def flax_nnx(
     )
 
 
-def _definition_order(layer: Layer) -> list[int]:
-    """Return where a layer stands among the attributes of the modules that it is in."""
-    order = []
-    for owner, key in zip(layer.owners, layer.keys):
-        attributes = list(vars(owner)) if hasattr(owner, "__dict__") else []
-        known = attributes.index(key) if key in attributes else -1
-        order.append(int(key) if key.isdigit() else known)
-    return order
+def _in_sequentials(layers: Sequence[Layer]) -> dict[str, Neighbor]:
+    """Return the neighbors of layers that stand in a Sequential themselves.
+
+    Attributes have no order: `nnx.merge` sorts them.
+    """
+    found: dict[str, Neighbor] = {}
+    paths = {layer.keys[:-1] for layer in layers if layer.keys and layer.keys[-1].isdigit()}
+    for path in paths:
+        if any(
+            len(layer.keys) > len(path) + 1 and layer.keys[: len(path)] == path for layer in layers
+        ):
+            continue  # other modules in it, of which the last layer is not known
+        own = [layer for layer in layers if layer.keys[:-1] == path]
+        own.sort(key=lambda layer: int(layer.keys[-1]))
+        found |= in_sequence(own, len(own) == len(layers))
+    return found

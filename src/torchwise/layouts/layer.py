@@ -20,7 +20,7 @@ class Array(NamedTuple):
     """
 
     path: str
-    keys: Sequence[str]
+    keys: tuple[str, ...]
     owners: Sequence[Any]
     shape: Shape
 
@@ -38,7 +38,7 @@ class Layer(NamedTuple):
 
     kind: str
     owner: Any
-    keys: Sequence[str]
+    keys: tuple[str, ...]
     owners: Sequence[Any]
     arrays: Mapping[str, Array]
 
@@ -75,7 +75,7 @@ def layers_of(
     kind: Callable[[Any], str],
     whole: Callable[[str, str], bool],
 ) -> list[Layer]:
-    """Return the layers of a model, in the order of their arrays.
+    """Return the layers of a model, in the order of their first arrays.
 
     Args:
         arrays: all of the model.

@@ -19,7 +19,7 @@ def arrays_of(model: Any) -> list[Array]:
         owners = owners_of(model, path)
         if path_name(path) != ".".join(keys):  # without the key inside of an nnx variable
             keys, owners = keys[:-1], owners[:-1]
-        found.append(Array(path_name(path), keys, owners, leaf.shape))
+        found.append(Array(path_name(path), tuple(keys), owners, leaf.shape))
     return found
 
 

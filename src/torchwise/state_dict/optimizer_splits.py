@@ -42,7 +42,8 @@ def split_state(
         )
     by_name = {name: split for split in splits for name in split.names}
     name_of = dict(zip(ids, names))
-    new, parts, new_names = dict(saved), set(), []
+    divided: dict[Any, tuple[Split, list[Any]]] = {}
+    new_names: list[str] = []
     new_groups = []
     for group in groups:
         members: list[Any] = []
@@ -56,12 +57,13 @@ def split_state(
             own = [part if isinstance(identity, str) else (identity, part) for part in split.parts]
             members += own
             new_names += split.parts
-            parts.update(own)
-            entry = new.pop(identity, None)
-            if entry is not None:
-                new.update(zip(own, _split_entry(entry, split)))
+            divided[identity] = split, own
         new_groups.append({**group, "params": members})
-    return new, new_groups, new_names, parts
+    new: dict[Any, Any] = {}
+    for identity, entry in saved.items():
+        split, own = divided.get(identity, (None, [identity]))
+        new.update(zip(own, [entry] if split is None else _split_entry(entry, split)))
+    return new, new_groups, new_names, {one for _, own in divided.values() for one in own}
 
 
 def join_state(
