@@ -128,6 +128,18 @@ def problem_of(rule: Rule) -> str | None:
     )
 
 
+def axes_problem(rule: Rule, place: Place) -> str | None:
+    """Return why an optimizer's parameter cannot have other axes than torch's, if that is so."""
+    matrix = max(len(place.shape), len(place.torch_shape)) > 1
+    same = place.shape == place.torch_shape and not rule.state_by_shape
+    if place.axes is None or not matrix or same or all(p.in_strips for p in rule.parts()):
+        return None
+    return (
+        f"{rule.name} treats rows and columns in different ways, and torch has the axes of "
+        f"{place.path!r} in another order: keep it in torch's"
+    )
+
+
 def _split_entry(entry: Mapping[str, Any], split: Split) -> list[dict[str, Any]]:
     entries: list[dict[str, Any]] = [{} for _ in split.parts]
     for key, value in entry.items():

@@ -22,7 +22,12 @@ from torchwise.state_dict.form import malformed, malformed_group
 from torchwise.state_dict.groups import completed, group_of, rule_of, rule_type, torch_rule
 from torchwise.state_dict.layout import Layout, Place
 from torchwise.state_dict.matching import match_ids, match_names
-from torchwise.state_dict.optimizer_splits import join_state, problem_of, split_state
+from torchwise.state_dict.optimizer_splits import (
+    axes_problem,
+    join_state,
+    problem_of,
+    split_state,
+)
 from torchwise.state_dict.splits import part_names, used_splits
 from torchwise.states import ChainState
 from torchwise.structure import difference, named
@@ -85,6 +90,13 @@ def from_state_dict(
     members, problems = match_ids(groups, places, names)
     rules, options, invalid = _rules(saved, groups, optimizer)
     _refuse(problems + invalid)
+    _refuse(
+        [
+            axes_problem(rule, places[leaf])
+            for rule, leaves in zip(rules, members)
+            for leaf in leaves
+        ]
+    )
     _refuse([problem_of(rule) for rule, g in zip(rules, groups) if divided & {*g["params"]}])
     leaf_of = {
         identity: leaf
@@ -173,6 +185,8 @@ def to_state_dict(
     groups, written = [], {}
     for part, members, options in zip(parts, order, kept):
         rule, start = torch_rule(part.chain)
+        for problem in filter(None, (axes_problem(rule, places[leaf]) for leaf in members)):
+            raise ValueError(f"to_state_dict(): {problem}")
         group = group_of(rule, options, max(steps_of(part.state, 1), default=0))
         group = _with_names(group, options, [places[leaf].name for leaf in members])
         groups.append({**group, "params": [ids[leaf] for leaf in members]})
