@@ -16,7 +16,6 @@ from rounds import FIRST, each
 from torch_oracle import to_numpy
 from torchwise import layouts
 
-IN_TORCHS_ORDER = {"norm": None, "head.layers.0": None}  # the model itself sees to it
 WIDTH = 4  # square matrices, which only names can tell from their transposes
 
 
@@ -73,7 +72,7 @@ class EquinoxModel(eqx.Module):
 
 def nnx_parts():
     graph, params = nnx.split(NnxModel(), nnx.Param)
-    layout = layouts.flax_nnx(NnxModel(), flattened=IN_TORCHS_ORDER)
+    layout = layouts.flax_nnx(NnxModel(), flattened=None)
     return params, layout, lambda p, x: nnx.merge(graph, p)(x)
 
 
@@ -214,7 +213,7 @@ def test_a_state_and_a_pure_dict_have_no_types():
     """Their modules' types decide; the layout of the module is that of both."""
     model = NnxModel()
     state = nnx.state(model, nnx.Param)
-    layout = layouts.flax_nnx(model, flattened=IN_TORCHS_ORDER)
+    layout = layouts.flax_nnx(model, flattened=None)
     names = [name for name, _ in TorchModel().named_parameters()]
     for tree in (state, nnx.to_pure_dict(state)):
         with pytest.raises(TypeError, match="pass the module itself"):

@@ -28,8 +28,8 @@ def counterpart(layer: Layer) -> Counterpart:
     """
     describe = _DESCRIBED.get(layer.kind, lambda _: Counterpart({}))
     found = describe(layer)
-    others = {name: Here(name) for name in layer.arrays if name not in found.arrays}
-    return found._replace(arrays={**others, **found.arrays})
+    arrays = {name: found.arrays.get(name, Here(name)) for name in layer.arrays}
+    return found._replace(arrays=arrays)
 
 
 def _conv(layer: Layer) -> Counterpart:

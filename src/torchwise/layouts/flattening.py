@@ -5,14 +5,16 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
+from torchwise.layouts.flax_layers import outputs_of
 from torchwise.layouts.layer import Here, Layer, UndescribedError
 from torchwise.state_dict.layout import Rearrangement
 
 # They keep the features that they get.
 _NORMS = ("BatchNorm", "LayerNorm", "RMSNorm", "GroupNorm", "InstanceNorm")
 _KEEP = (*_NORMS, "PReLU")
+_LINEAR = ("Linear", "LinearGeneral")
 _CONVOLUTIONS = ("Conv", "ConvTranspose")
-Shapes = Mapping[str, tuple[int, ...] | None]
+Shapes = Mapping[str, tuple[int, ...]]
 Neighbor = tuple[Layer | None, Layer | None]
 Neighbors = Mapping[str, Neighbor]
 
@@ -49,65 +51,78 @@ def orders(
     Args:
         layers: of the model.
         neighbors: the layers before and behind a layer by its path, but for norms, where known.
-        flattened: shapes before flattening, by paths or patterns; None: as torch has it. None
-            altogether says that of all layers.
+        flattened: shapes before flattening, by paths or patterns; None: there are none.
         unflattened: shapes of what is made of the outputs, likewise.
 
     Raises:
-        UndescribedError: naming layers of which nothing is said, and that may stand behind or
-            before a convolution; or what is said of layers that are not there.
+        UndescribedError: naming layers that may stand behind or before a convolution, if nothing is
+            said; or what is said of layers that are not there.
     """
-    if flattened is None:
-        flattened = unflattened = {"*": None}
+    known = [layer for layer in layers if layer.kind in (*_LINEAR, *_NORMS)]
+    if not flattened and not unflattened:
+        if flattened is not None:
+            _refuse_undecided(known, layers, neighbors)
+        return {}
     found: dict[str, Order] = {}
-    undecided: dict[str, list[str]] = {"flattened": [], "unflattened": []}
-    unused = {*flattened, *unflattened} - {"*"}
-    known = [layer for layer in layers if layer.kind in ("Linear", *_NORMS)]
+    unused = {*(flattened or {}), *unflattened}
     for layer in known:
-        inputs, key = _said(layer, flattened)
-        outputs, other = _said(layer, unflattened)
-        unused -= {key, other}
-        before, behind = neighbors.get(layer.path, (None, None))
-        if key is None and _may_be_flattened(layer, layers, before):
-            undecided["flattened"].append(f"{layer.path!r}: shape")
-        linear = layer.kind == "Linear"
-        if other is None and linear and _may_be_unflattened(layer, layers, behind):
-            undecided["unflattened"].append(f"{layer.path!r}: shape")
-        sizes = _sizes(layer)
-        for shape, size, said in (
-            (inputs, sizes[0], "flattened"),
-            (outputs, sizes[1], "unflattened"),
-        ):
-            if shape is not None and math.prod(shape) != size:
-                raise UndescribedError(
-                    f"{said}= has the shape {shape} for {layer.path!r}, which has {size} features"
-                )
-        if inputs or outputs:
-            found[layer.path] = Order(inputs, outputs)
+        order = Order()
+        for said, shapes in (("inputs", flattened or {}), ("outputs", unflattened)):
+            if said == "outputs" and layer.kind not in _LINEAR:
+                continue
+            key = next((key for key in shapes if fnmatch.fnmatchcase(layer.path, key)), None)
+            unused.discard(key)
+            if key is not None:
+                size = _sizes(layer)[said == "outputs"]
+                order = order._replace(**{said: _checked(layer, size, tuple(shapes[key]))})
+        if any(order):
+            found[layer.path] = order
     if unused:
         raise UndescribedError(
             f"flattened= or unflattened= has {', '.join(map(repr, sorted(unused)))}, where the "
             "model has no linear layer and no norm"
         )
-    listed = [f"{key}={{{', '.join(paths)}}}" for key, paths in undecided.items() if paths]
+    return found
+
+
+def _checked(layer: Layer, size: int, shape: tuple[int, ...]) -> tuple[int, ...]:
+    if math.prod(shape) != size:
+        raise UndescribedError(
+            f"{layer.path!r} has {size} features, which the shape {shape} does not have; where "
+            "others are beside them, flatten in torch's order in the model, and leave it out"
+        )
+    return shape
+
+
+def _refuse_undecided(
+    known: Sequence[Layer], layers: Sequence[Layer], neighbors: Neighbors
+) -> None:
+    said: dict[str, list[str]] = {"flattened": [], "unflattened": []}
+    for layer in known:
+        before, behind = neighbors.get(layer.path, (None, None))
+        if _may_be_flattened(layer, layers, before):
+            said["flattened"].append(f"{layer.path!r}: shape")
+        if layer.kind in _LINEAR and _may_be_unflattened(layer, layers, behind):
+            said["unflattened"].append(f"{layer.path!r}: shape")
+    listed = [f"{key}={{{', '.join(paths)}}}" for key, paths in said.items() if paths]
     if listed:
         raise UndescribedError(
-            "features next to convolutions, which torch flattens in the order (channels, height, "
-            "width) and Flax in the order (height, width, channels). Pass the shapes that they "
-            "have as images here, as (height, width, channels), or None for features that are no "
-            f"images or have torch's order: {', '.join(listed)}; or flattened=None, if that is so "
-            "of all"
+            "torch flattens images in the order (channels, height, width), and Flax in the order "
+            "(height, width, channels). These features may have been images, or become some: "
+            f"{', '.join(listed)}. Pass the shapes, as (height, width, channels), of those that "
+            "are; or flattened=None, if none are, or the model keeps torch's order itself"
         )
-    return found
 
 
 def reordered(layer: Layer, name: str, here: Here, order: Order) -> Here:
     """Return where an array is with its features in torch's order."""
-    if layer.kind != "Linear":
+    if layer.kind not in _LINEAR:
         return here._replace(axes=_vector(order.inputs)) if order.inputs else here
     if name == "bias":
         return here._replace(axes=_vector(order.outputs)) if order.outputs else here
-    inside, outside = layer.shape(name)
+    if name != "kernel":
+        return here
+    inside, outside = _sizes(layer)
     ours_in, ours_out = order.inputs or (inside,), order.outputs or (outside,)
     torch_in, torch_out = _channels_first(ours_in), _channels_first(ours_out)
     first = len(torch_out)
@@ -130,19 +145,14 @@ def _channels_last(rank: int) -> tuple[int, ...]:
     return (*range(1, rank), 0)
 
 
-def _said(layer: Layer, shapes: Shapes) -> tuple[tuple[int, ...] | None, str | None]:
-    """Return what is said of a layer, and under which key."""
-    for key, shape in shapes.items():
-        if layer.path == key or fnmatch.fnmatchcase(layer.path, key):
-            return shape, key
-    return None, None
-
-
 def _sizes(layer: Layer) -> tuple[int, int]:
     """Return how many features go in and come out; of convolutions the channels."""
     if "kernel" not in layer.arrays:
         size = next((one.shape[-1] for one in layer.arrays.values() if one.shape), 0)
         return size, size
+    if layer.kind in _LINEAR:
+        shape, first = layer.shape("kernel"), -outputs_of(layer)
+        return math.prod(shape[:first]), math.prod(shape[first:])
     *_, inside, outside = layer.shape("kernel")
     swapped = layer.kind == "ConvTranspose" and layer.owner.transpose_kernel
     return (outside, inside) if swapped else (inside, outside)
@@ -154,14 +164,15 @@ def _may_be_flattened(layer: Layer, layers: Sequence[Layer], before: Layer | Non
     if before is not None and _features(before) == size:
         return False
     channels = {_sizes(one)[1] for one in layers if one.kind in _CONVOLUTIONS}
-    return any(_several(size, number) for number in channels)
+    return any(1 < number < size for number in channels)
 
 
 def _may_be_unflattened(layer: Layer, layers: Sequence[Layer], behind: Layer | None) -> bool:
     """Whether features may become the pixels of a convolution: not if another layer is behind."""
     others = layers if behind is None else [behind]
     convolutions = [one for one in others if one.kind in _CONVOLUTIONS]
-    return any(_several(_sizes(layer)[1], _channels_in(one)) for one in convolutions)
+    size, channels = _sizes(layer)[1], {*map(_channels_in, convolutions)}
+    return any(1 < number < size and size % number == 0 for number in channels)
 
 
 def _channels_in(layer: Layer) -> int:
@@ -173,8 +184,3 @@ def _features(layer: Layer) -> int:
     if "out.kernel" in layer.arrays:
         return layer.shape("out.kernel")[-1]
     return _sizes(layer)[1]
-
-
-def _several(size: int, channels: int) -> bool:
-    """Whether so many features may be several pixels of so many channels, in an order."""
-    return channels > 1 and size > channels and size % channels == 0

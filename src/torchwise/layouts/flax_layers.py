@@ -41,8 +41,14 @@ def counterpart(layer: Layer) -> Counterpart:
     if describe is None:
         raise UndescribedError(_WHY_NOT.get(layer.kind, ""))
     found = describe(layer)
-    others = {name: Here(name) for name in layer.arrays if name not in found.arrays}
-    return found._replace(arrays={**found.arrays, **others})
+    arrays = {name: found.arrays.get(name, Here(name)) for name in layer.arrays}
+    return found._replace(arrays=arrays)
+
+
+def outputs_of(layer: Layer) -> int:
+    """Return how many axes of the kernel of a linear layer are those of the output."""
+    features = getattr(layer.owner, "out_features", None) or getattr(layer.owner, "features", None)
+    return len(features) if isinstance(features, tuple | list) else 1
 
 
 def _linear(layer: Layer) -> Counterpart:
@@ -54,9 +60,7 @@ def _general(layer: Layer) -> Counterpart:
     shape = layer.shape("kernel")
     if getattr(layer.owner, "batch_axis", None) or getattr(layer.owner, "batch_dims", None):
         raise UndescribedError("with a kernel for each entry of a batch")
-    features = getattr(layer.owner, "out_features", None) or getattr(layer.owner, "features", None)
-    outputs = len(features) if isinstance(features, tuple | list) else 1
-    arrays = {"kernel": Here("weight", general(shape, outputs))}
+    arrays = {"kernel": Here("weight", general(shape, outputs_of(layer)))}
     if "bias" in layer.arrays:
         bias = layer.shape("bias")
         axes = tuple(range(len(bias)))

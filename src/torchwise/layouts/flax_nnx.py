@@ -44,19 +44,18 @@ def flax_nnx(
             `linear`, since its shape does not tell.
         linear: patterns of the paths of those that torch has transposed.
         flattened: shapes of the features of a linear layer or norm before they are flattened here,
-            by paths or patterns: `{"head": (5, 5, 16)}`, channels last. None says that they are no
-            images, or are in torch's order: (channels, height, width). `flattened=None` says so of
-            all features of the model, also of those that `unflattened` is about.
+            by paths or patterns: `{"head": (5, 5, 16)}`, channels last. Features that are not named
+            are no images, or the model has them in torch's order: (channels, height, width). None
+            says that of all.
         unflattened: shapes of what is made here of the outputs of a linear layer, likewise.
         tied: see `Layout`.
 
     Raises:
         TypeError: for a state or a dict.
         ValueError: naming the layers that torch does not have or has in another way; linear layers
-            and norms that may be next to a convolution, by the numbers of their features, and of
-            which `flattened` or `unflattened` says nothing (what is before and behind a layer is
-            known in a `Sequential` alone); what is undecided; what is said of modules that are not
-            there.
+            and norms that may be next to a convolution, by the numbers of their features, where
+            `flattened` and `unflattened` say nothing (what is before and behind a layer is known in
+            a `Sequential` alone); what is undecided; what is said of modules that are not there.
 
     Examples:
         >>> import torchwise

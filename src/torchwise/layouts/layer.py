@@ -48,7 +48,13 @@ class Layer(NamedTuple):
         return ".".join(self.keys)
 
     def shape(self, array: str) -> Shape:
-        """Return the shape of one of its arrays."""
+        """Return the shape of one of its arrays.
+
+        Raises:
+            UndescribedError: if the layer does not have it.
+        """
+        if array not in self.arrays:
+            raise UndescribedError(f"without {array!r}: pass the whole model")
         return self.arrays[array].shape
 
 
