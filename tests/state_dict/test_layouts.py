@@ -72,7 +72,8 @@ class EquinoxModel(eqx.Module):
 
 def nnx_parts():
     graph, params = nnx.split(NnxModel(), nnx.Param)
-    return params, layouts.flax_nnx(NnxModel()), lambda p, x: nnx.merge(graph, p)(x)
+    layout = layouts.flax_nnx(NnxModel(), flattened=None)
+    return params, layout, lambda p, x: nnx.merge(graph, p)(x)
 
 
 def equinox_parts():
@@ -208,15 +209,16 @@ def test_statistics_of_batch_norm_are_torchs_buffers():
         )
 
 
-def test_a_state_and_a_pure_dict_have_the_models_layout():
+def test_a_state_and_a_pure_dict_have_no_types():
+    """Their modules' types decide; the layout of the module is that of both."""
     model = NnxModel()
-    of_model = layouts.flax_nnx(model)
     state = nnx.state(model, nnx.Param)
+    layout = layouts.flax_nnx(model, flattened=None)
+    names = [name for name, _ in TorchModel().named_parameters()]
     for tree in (state, nnx.to_pure_dict(state)):
-        layout = layouts.flax_nnx(tree)
-        assert layout.permute == of_model.permute
-        names = {path: name.replace("layers.", "") for path, name in layout.rename.items()}
-        assert names == of_model.rename
+        with pytest.raises(TypeError, match="pass the module itself"):
+            layouts.flax_nnx(tree)
+        assert sorted(torchwise.params_to_state_dict(tree, layout=layout)) == sorted(names)
 
 
 def test_shapes_may_stand_for_arrays():
@@ -239,13 +241,3 @@ def test_names_by_a_function_and_axes_by_a_pattern():
     back = torchwise.params_from_state_dict(written, tree, layout=layout)
     for mine, expected in zip(jax.tree.leaves(back), jax.tree.leaves(tree)):
         assert same_bits(mine, expected)
-
-
-def test_modules_without_a_layout_are_named():
-    rngs = nnx.Rngs(0)
-    transposed = nnx.Sequential(nnx.ConvTranspose(1, 1, (2,), rngs=rngs))
-    with pytest.raises(ValueError, match=r"known for ConvTranspose at 'layers\.0'"):
-        layouts.flax_nnx(transposed)
-    key = jax.random.key(0)
-    with pytest.raises(ValueError, match=r"known for ConvTranspose2d at 'layers\.0'"):
-        layouts.equinox(eqx.nn.Sequential([eqx.nn.ConvTranspose2d(1, 1, 2, key=key)]))

@@ -1,6 +1,7 @@
 """Where torch's arrays are in a tree: under which path, with which axes."""
 
 import fnmatch
+import math
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -9,9 +10,29 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from torchwise.state_dict.splits import Split
 from torchwise.trees import has_names, path_name
 
 Axes = tuple[int | None, ...]
+
+
+class Rearrangement(NamedTuple):
+    """How the numbers of torch's array are arranged in the tree, where permuted axes do not say it.
+
+    torch's array gets the shape `factors`, the axes `flip` are reversed, all axes are permuted as
+    by `numpy.transpose`, and the result gets the shape of the tree's array.
+
+    Attributes:
+        torch_shape: the shape of torch's array.
+        factors: the same with each axis that is several in one, as the rows of all heads, as these.
+        axes: which of the factors each axis is.
+        flip: those of the factors that run backwards in the tree.
+    """
+
+    torch_shape: tuple[int, ...]
+    factors: tuple[int, ...]
+    axes: tuple[int, ...]
+    flip: tuple[int, ...] = ()
 
 
 class Layout(NamedTuple):
@@ -26,9 +47,15 @@ class Layout(NamedTuple):
         permute: which axis of torch's array each axis of the tree's array is, as in
             `numpy.transpose`; None is an axis of length 1 that torch has not. Keys are paths or
             patterns of `fnmatch`; the first that matches counts. A square matrix gives no hint in
-            its shape that it is to be transposed: only this says so.
+            its shape that it is to be transposed: only this says so. Where axes do not say it, a
+            `torchwise.layouts.Rearrangement`.
         ignore: patterns of torch's names that have no place in the tree, as
             `*.num_batches_tracked`.
+        splits: where torch's arrays are several in the tree, or several of torch's are one, a
+            `torchwise.layouts.Split`. `rename` says which leaves have the names of its parts.
+        tied: names under which torch's model has a second time what has another name, as
+            `{"lm_head.weight": "wte.weight"}`. When parameters are loaded, both must be equal if
+            both are there, and both are written. An optimizer of torch has the second name alone.
 
     Examples:
         >>> import jax.numpy as jnp, torchwise
@@ -39,8 +66,10 @@ class Layout(NamedTuple):
     """
 
     rename: Mapping[str, str] | Callable[[str], str] = MappingProxyType({})
-    permute: Mapping[str, Axes] = MappingProxyType({})
+    permute: Mapping[str, Axes | Rearrangement] = MappingProxyType({})
     ignore: Sequence[str] = ()
+    splits: Sequence[Split] = ()
+    tied: Mapping[str, str] = MappingProxyType({})
 
     def places(self, tree: Any) -> list["Place"]:
         """Return the place of every leaf, in order.
@@ -86,34 +115,42 @@ class Place(NamedTuple):
 
     path: str
     name: str
-    axes: Axes | None
+    axes: Axes | Rearrangement | None
     shape: tuple[int, ...]
     dtype: Any
 
     @property
     def torch_shape(self) -> tuple[int, ...]:
         """The shape of torch's array."""
-        if self.axes is None:
-            return self.shape
-        lengths = dict(zip(self.axes, self.shape))
-        return tuple(lengths[axis] for axis in range(len(self._order)))
+        return self.shape if self.axes is None else self._way(self.axes).torch_shape
 
     def from_torch(self, array: Any) -> Any:
-        """Return torch's array with the tree's axes; a view of a numpy array."""
+        """Return torch's array with the tree's axes; a view of a numpy array, if axes say it."""
         if self.axes is None:
             return array
-        return array.transpose(self._order).reshape(self.shape)
+        way = self._way(self.axes)
+        factors = _flipped(array.reshape(way.factors), way.flip)
+        return factors.transpose(way.axes).reshape(self.shape)
 
     def to_torch(self, array: Any) -> Any:
         """Return the tree's array with torch's axes: what `from_torch` would take."""
         if self.axes is None:
             return array
-        kept = [length for axis, length in zip(self.axes, self.shape) if axis is not None]
-        return array.reshape(kept).transpose(np.argsort(self._order))
+        way = self._way(self.axes)
+        factors = array.reshape([way.factors[axis] for axis in way.axes])
+        factors = factors.transpose([*map(int, np.argsort(way.axes))])
+        return _flipped(factors, way.flip).reshape(way.torch_shape)
 
-    @property
-    def _order(self) -> list[int]:
-        return [axis for axis in self.axes or () if axis is not None]
+    def _way(self, axes: Axes | Rearrangement) -> Rearrangement:
+        if isinstance(axes, Rearrangement):
+            return axes
+        lengths = {axis: n for axis, n in zip(axes, self.shape) if axis is not None}
+        shape = tuple(lengths[axis] for axis in range(len(lengths)))
+        return Rearrangement(shape, shape, tuple(lengths))
+
+
+def _flipped(array: Any, axes: Sequence[int]) -> Any:
+    return array[tuple(slice(None, None, -1 if axis in axes else 1) for axis in range(array.ndim))]
 
 
 def is_ignored(name: str, layout: Layout) -> bool:
@@ -125,8 +162,14 @@ def _matches(path: str, pattern: str) -> bool:
     return path == pattern or fnmatch.fnmatchcase(path, pattern)
 
 
-def _check_axes(path: str, axes: Axes, shape: tuple[int, ...]) -> None:
-    order = sorted(axis for axis in axes if axis is not None)
-    fresh = [length for axis, length in zip(axes, shape) if axis is None]
-    if len(axes) != len(shape) or order != list(range(len(order))) or any(x != 1 for x in fresh):
+def _check_axes(path: str, axes: Axes | Rearrangement, shape: tuple[int, ...]) -> None:
+    if isinstance(axes, Rearrangement):
+        sizes = {math.prod(lengths) for lengths in (axes.torch_shape, axes.factors, shape)}
+        fits = len(sizes) == 1 and sorted(axes.axes) == list(range(len(axes.factors)))
+    else:
+        order = sorted(axis for axis in axes if axis is not None)
+        fresh = [length for axis, length in zip(axes, shape) if axis is None]
+        fits = len(axes) == len(shape) and order == list(range(len(order)))
+        fits = fits and all(length == 1 for length in fresh)
+    if not fits:
         raise ValueError(f"layout: axes {axes} do not fit {path!r} of shape {shape}")

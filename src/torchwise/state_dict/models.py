@@ -1,14 +1,16 @@
 """Parameters: from the state dict of a torch model, and to it."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from torchwise.state_dict.arrays import adopted, any_array
-from torchwise.state_dict.layout import Layout, is_ignored
+from torchwise.state_dict.layout import Layout, Place, is_ignored
 from torchwise.state_dict.matching import match_names
+from torchwise.state_dict.splits import join_arrays, split_arrays, torch_names, used_splits
 
 
 def params_from_state_dict(
@@ -38,24 +40,61 @@ def params_from_state_dict(
         (3, 2)
     """
     places = layout.places(params)
-    known = {place.name for place in places}
-    given = [name for name in state_dict if name in known or not is_ignored(name, layout)]
-    _, problems = match_names(given, [place.name for place in places])
-    values = []
+    splits = used_splits(layout.splits, {place.name for place in places})
+    ours = torch_names([place.name for place in places], splits)
+    given = [
+        name
+        for name in state_dict
+        if name in ours or not (name in layout.tied or is_ignored(name, layout))
+    ]
+    _, problems = match_names(given, ours)
+    arrays, wrong = split_arrays(state_dict, splits)
+    problems += wrong + _untied(state_dict, layout)
+    values, as_here = [], []
     for place in places:
-        if place.name not in state_dict:
+        if place.name not in arrays:
             continue
         try:
-            array = any_array(state_dict[place.name])
+            array = any_array(arrays[place.name])
             if array.shape != place.torch_shape:
+                if place.axes == (1, 0) and array.shape == place.shape:
+                    as_here.append(place)
                 raise ValueError(f"has shape {array.shape}, the parameter {place.torch_shape}")
             values.append(adopted(place.from_torch(array), place.dtype))
         except (TypeError, ValueError) as error:
             problems.append(f"{place.name!r} {error}")
+    problems += _undecided(places, as_here)
     if problems:
         listed = "\n  ".join(problems)
         raise ValueError(f"params_from_state_dict(): the state dict does not fit:\n  {listed}")
     return jax.tree.structure(params).unflatten(values)
+
+
+def _undecided(places: Sequence[Place], as_here: Sequence[Place]) -> list[str]:
+    """Return what matrices that need not be transposed say of those whose shape does not tell."""
+    if not as_here:
+        return []
+    found = ", ".join(repr(place.path) for place in as_here)
+    problem = f"{found} have their axes in torch already, as in HF's Conv1D"
+    square = [
+        repr(place.path)
+        for place in places
+        if place.axes == (1, 0) and place.shape[0] == place.shape[1]
+    ]
+    if square:
+        problem += f"; {', '.join(square)} are square, so that it is not decided whether they have"
+    return [f"{problem}: name the layers, in layouts.flax_nnx(conv1d=[...], linear=[...])"]
+
+
+def _untied(state_dict: Mapping[str, Any], layout: Layout) -> list[str]:
+    """Return the tied names whose arrays differ."""
+    problems = []
+    for second, first in layout.tied.items():
+        if second in state_dict and first in state_dict:
+            one, other = (np.asarray(any_array(state_dict[name])) for name in (first, second))
+            if one.shape != other.shape or one.tobytes() != other.tobytes():
+                problems.append(f"{second!r} is not {first!r}, to which the layout ties it")
+    return problems
 
 
 def params_to_state_dict(
@@ -77,4 +116,8 @@ def params_to_state_dict(
         (2, 3)
     """
     leaves = map(jnp.asarray, jax.tree.leaves(params))
-    return {place.name: place.to_torch(leaf) for place, leaf in zip(layout.places(params), leaves)}
+    places = layout.places(params)
+    arrays = {place.name: place.to_torch(leaf) for place, leaf in zip(places, leaves)}
+    arrays = join_arrays(arrays, used_splits(layout.splits, arrays))
+    tied = {second: arrays[first] for second, first in layout.tied.items() if first in arrays}
+    return {**arrays, **tied}

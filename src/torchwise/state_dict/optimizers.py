@@ -23,6 +23,13 @@ from torchwise.state_dict.form import malformed, malformed_group
 from torchwise.state_dict.groups import completed, group_of, rule_of, rule_type, torch_rule
 from torchwise.state_dict.layout import Layout, Place
 from torchwise.state_dict.matching import match_ids, match_names
+from torchwise.state_dict.optimizer_splits import (
+    axes_problem,
+    join_state,
+    problem_of,
+    split_state,
+)
+from torchwise.state_dict.splits import part_names, used_splits
 from torchwise.states import ChainState
 from torchwise.structure import difference, named
 from torchwise.trees import refuse_statics
@@ -78,9 +85,20 @@ def from_state_dict(
     saved, groups = _parts(unflattened(state_dict))
     _refuse_arguments("from_state_dict", params, names, layout)
     places = layout.places(params)
+    splits, divided = used_splits(layout.splits, {place.name for place in places}), set()
+    if splits:
+        saved, groups, names, divided = split_state(saved, groups, names, splits)
     members, problems = match_ids(groups, places, names)
     rules, options, invalid = _rules(saved, groups, optimizer)
     _refuse(problems + invalid)
+    _refuse(
+        [
+            axes_problem(rule, places[leaf])
+            for rule, leaves in zip(rules, members)
+            for leaf in leaves
+        ]
+    )
+    _refuse([problem_of(rule) for rule, g in zip(rules, groups) if divided & {*g["params"]}])
     leaf_of = {
         identity: leaf
         for group, leaves in zip(groups, members)
@@ -160,12 +178,16 @@ def to_state_dict(
         parts = parts_of(transform, state, params)
         kept, saved = (None,) * len(parts), ()
         _refuse_mixture(parts)
+    splits = used_splits(layout.splits, {place.name for place in places})
+    names = names if names is None else part_names(names, splits)
     order = _ordered([part.members for part in parts], places, names)
     ids = {leaf: identity for identity, leaf in enumerate(itertools.chain(*order))}
     leaves = list(map(jnp.asarray, jax.tree.leaves(params)))
     groups, written = [], {}
     for part, members, options in zip(parts, order, kept):
         rule, start = torch_rule(part.chain)
+        for problem in filter(None, (axes_problem(rule, places[leaf]) for leaf in members)):
+            raise ValueError(f"to_state_dict(): {problem}")
         group = group_of(rule, options, max(steps_of(part.state, 1), default=0))
         group = _with_names(group, options, [places[leaf].name for leaf in members])
         groups.append({**group, "params": [ids[leaf] for leaf in members]})
@@ -180,7 +202,11 @@ def to_state_dict(
     by_id = sorted(written, key=ids.__getitem__)
     first = [leaf for leaf in saved if leaf in written]
     entries = {ids[leaf]: written[leaf] for leaf in [*first, *by_id]}
-    return {"state": entries, "param_groups": groups}
+    result = {"state": entries, "param_groups": groups}
+    if not splits:
+        return result
+    own = [[places[leaf].name for leaf in members] for members in order]
+    return join_state(result, [torch_rule(part.chain)[0] for part in parts], own, places, splits)
 
 
 def _refuse_mixture(parts: Sequence[Part]) -> None:
@@ -235,9 +261,10 @@ def _refuse_arguments(call: str, params: Any, names: Sequence[str] | None, layou
         raise TypeError(f"{call}(): layout is {named(layout)}: pass a torchwise.Layout")
 
 
-def _refuse(problems: Sequence[str]) -> None:
-    if problems:
-        listed = "\n  ".join(problems)
+def _refuse(problems: Sequence[str | None]) -> None:
+    found = [problem for problem in problems if problem]
+    if found:
+        listed = "\n  ".join(found)
         raise ValueError(f"from_state_dict(): the state dict does not fit:\n  {listed}")
 
 
