@@ -210,7 +210,7 @@ def test_what_stands_in_many_places_is_described_once(tmp_path, capsys):
 
 
 def test_the_output_has_an_end(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(inspection, "_MAX_CHARACTERS", 1000)
+    monkeypatch.setattr(inspection.description, "_MAX_CHARACTERS", 1000)
     torch.save({str(index): torch.ones(1) for index in range(1000)}, tmp_path / "a.pt")
     lines = inspected(tmp_path / "a.pt", capsys)
     assert lines[-1] == "... and more, left out after 1000 characters"

@@ -1,0 +1,85 @@
+"""How one value is shown, on one line of bounded length: the one place that knows."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+MAX_TEXT = 200
+_MAX_CELL = 40  # of the table of an optimizer; names may have MAX_TEXT
+
+
+def name_text(key: Any) -> str:
+    """Return a key of a file as a name, in at most 200 characters."""
+    return shortened(key if isinstance(key, str) else str(key))
+
+
+def cut(text: Any) -> str:
+    """Return what fits into a cell of a table."""
+    return shortened(str(text), _MAX_CELL)
+
+
+def shortened(text: str, length: int = MAX_TEXT) -> str:
+    """Leave the middle out: of a long path, the end says most."""
+    if len(text) <= length:
+        return text
+    return f"{text[: length // 3]}...{text[len(text) - (length - length // 3 - 3) :]}"
+
+
+def shown(value: Any) -> str:
+    """A value on one line, in at most 200 characters, and not in more work."""
+    if isinstance(value, np.ndarray):
+        value = value.item() if value.size == 1 else (value.shape, value.dtype.name)
+    if isinstance(value, float):
+        return f"{value:.10g}"
+    text = ""
+    for piece in _pieces(value):
+        text += piece
+        if len(text) > MAX_TEXT:
+            return f"{text[: MAX_TEXT - 3]}..."
+    return text
+
+
+def _pieces(value: Any) -> Iterator[str]:
+    """Yield the `repr` of nested containers piece by piece."""
+    if isinstance(value, str):
+        yield repr(value[: MAX_TEXT + 1])
+    elif isinstance(value, np.ndarray):
+        yield shown(value)
+    elif isinstance(value, Mapping):
+        yield from _joined("{", (_pair(key, item) for key, item in value.items()), "}")
+    elif isinstance(value, list | tuple):
+        single = isinstance(value, tuple) and len(value) == 1
+        brackets = "[]" if isinstance(value, list) else "()"
+        end = f",{brackets[1]}" if single else brackets[1]
+        yield from _joined(brackets[0], map(_pieces, value), end)
+    else:
+        yield repr(value)
+
+
+def _pair(key: Any, value: Any) -> Iterator[str]:
+    yield from _pieces(key)
+    yield ": "
+    yield from _pieces(value)
+
+
+def _joined(start: str, parts: Iterable[Iterable[str]], end: str) -> Iterator[str]:
+    yield start
+    for index, part in enumerate(parts):
+        if index:
+            yield ", "
+        yield from part
+    yield end
+
+
+def counted(count: int, word: str) -> str:
+    """Return a number of things, in words."""
+    return f"{count} {word}" + ("" if count == 1 else "s")
+
+
+def table(header: list[str], rows: Sequence[list[str]]) -> Iterator[str]:
+    """Yield the lines of a table, indented by two spaces."""
+    widths = [max(map(len, column)) for column in zip(header, *rows)]
+    for row in (header, *rows):
+        padded = (cell.ljust(width) for cell, width in zip(row, widths))
+        yield f"  {'  '.join(padded)}".rstrip()
