@@ -7,11 +7,28 @@ import numpy as np
 
 MAX_TEXT = 200
 _MAX_CELL = 40  # of the table of an optimizer; names may have MAX_TEXT
+_LONG = 20  # a list of more numbers is shown by the first and the last
 
 
 def name_text(key: Any) -> str:
     """Return a key of a file as a name, in at most 200 characters."""
     return shortened(key if isinstance(key, str) else str(key))
+
+
+def path_text(path: Iterable[Any]) -> str:
+    """Return the keys and indices that lead to a value, joined by dots."""
+    return shortened(".".join(name_text(key) for key in path))
+
+
+def joined_names(keys: Sequence[Any]) -> str:
+    """Return as many of some names as fit into 200 characters."""
+    text = ", ".join(name_text(key) for key in keys[:MAX_TEXT])
+    return text if len(text) <= MAX_TEXT else f"{text[: MAX_TEXT - 3]}..."
+
+
+def printable(line: str) -> str:
+    """Return a line without control characters: names in a file must not command the terminal."""
+    return "".join(x if x.isprintable() else ascii(x)[1:-1] for x in line)
 
 
 def cut(text: Any) -> str:
@@ -20,24 +37,31 @@ def cut(text: Any) -> str:
 
 
 def shortened(text: str, length: int = MAX_TEXT) -> str:
-    """Leave the middle out: of a long path, the end says most."""
+    """Return a text without its middle, if it is long: of a long path, the end says most."""
     if len(text) <= length:
         return text
     return f"{text[: length // 3]}...{text[len(text) - (length - length // 3 - 3) :]}"
 
 
 def shown(value: Any) -> str:
-    """A value on one line, in at most 200 characters, and not in more work."""
+    """Return a value on one line, in at most 200 characters, and not in more work."""
     if isinstance(value, np.ndarray):
         value = value.item() if value.size == 1 else (value.shape, value.dtype.name)
     if isinstance(value, float):
         return f"{value:.10g}"
+    if isinstance(value, list | tuple) and len(value) > _LONG and all(map(_is_number, value)):
+        first, second, last = (cut(shown(value[index])) for index in (0, 1, -1))
+        return f"{len(value)} numbers, {first}, {second}, ..., {last}"
     text = ""
     for piece in _pieces(value):
         text += piece
         if len(text) > MAX_TEXT:
             return f"{text[: MAX_TEXT - 3]}..."
     return text
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _pieces(value: Any) -> Iterator[str]:
