@@ -1,7 +1,6 @@
 """The command line, as a user runs it."""
 
 import os
-import runpy
 import signal
 import subprocess
 import sys
@@ -18,7 +17,7 @@ from torchwise import checkpoint, cli, inspection
 from torchwise.checkpoint import files
 
 DATA = Path(__file__).parent / "checkpoint" / "data"
-COMMAND = [sys.executable, "-m", "torchwise.cli"]
+COMMAND = [sys.executable, "-m", "torchwise"]
 
 
 @pytest.fixture
@@ -385,13 +384,11 @@ def test_a_file_may_be_mapped(command, nested, tmp_path, capsys, monkeypatch):
     assert seen == [{"mmap": False}, {"mmap": True}]
 
 
-def test_the_package_runs_as_a_module_and_has_a_version(capsys, monkeypatch):
-    monkeypatch.setattr(sys, "argv", ["torchwise", "--version"])
-    with pytest.raises(SystemExit) as caught:
-        runpy.run_module("torchwise", run_name="__main__")
-    assert caught.value.code == 0
+def test_the_package_runs_as_a_module_and_has_a_version():
+    result = subprocess.run([*COMMAND, "--version"], capture_output=True, text=True, check=False)
     expected = tomllib.loads((Path(__file__).parent.parent / "pyproject.toml").read_text())
-    assert capsys.readouterr().out == f"torchwise {expected['project']['version']}\n"
+    assert result.returncode == 0
+    assert result.stdout == f"torchwise {expected['project']['version']}\n"
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
@@ -457,4 +454,4 @@ def test_the_module_runs_without_torch_and_in_ascii(tmp_path):
 
 def test_the_entry_point_is_main():
     project = tomllib.loads((Path(__file__).parent.parent / "pyproject.toml").read_text())
-    assert project["project"]["scripts"] == {"torchwise": "torchwise.cli:main"}
+    assert project["project"]["scripts"] == {"torchwise": "torchwise.__main__:run"}

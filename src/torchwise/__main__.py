@@ -1,8 +1,21 @@
-"""`python -m torchwise` is the command line."""
+"""`python -m torchwise` and the program `torchwise`: the command line as a process of its own."""
 
 import sys
+from typing import NoReturn
 
-from torchwise.cli import main
+from torchwise.signals import end_at_signals
+
+
+def run() -> NoReturn:
+    """Run the command line and end the process; a signal ends it at any time without a traceback.
+
+    All that takes time to import is imported once signals are looked out for.
+    """
+    end_at_signals()
+    from torchwise.cli import main
+
+    sys.exit(main())
+
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run()

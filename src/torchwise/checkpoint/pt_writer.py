@@ -11,6 +11,7 @@ from torchwise.checkpoint.arrays import storage_bytes
 from torchwise.checkpoint.collect import ArrayReference, collect
 from torchwise.checkpoint.dtypes import element_type
 from torchwise.checkpoint.pickle_writer import Call, Name, Persistent, write_pickle
+from torchwise.checkpoint.progress import pieces
 from torchwise.checkpoint.views import row_major_strides
 
 _ALIGNMENT = 64
@@ -72,4 +73,5 @@ def _add(archive: zipfile.ZipFile, file: BinaryIO, name: str, data: bytes | memo
     padding = -start % _ALIGNMENT
     entry.extra = struct.pack("<2sH", b"FB", padding) + bytes(padding)
     with archive.open(entry, "w", force_zip64=large) as member:
-        member.write(data)
+        for piece in pieces(data):
+            member.write(piece)

@@ -9,6 +9,7 @@ from torchwise.checkpoint.arrays import storage_bytes
 from torchwise.checkpoint.collect import collect
 from torchwise.checkpoint.dtypes import element_type
 from torchwise.checkpoint.errors import CheckpointError
+from torchwise.checkpoint.progress import pieces
 from torchwise.checkpoint.safetensors_format import HEADER_LENGTH, MAX_HEADER, STRUCTURE_KEY
 from torchwise.checkpoint.structure import check_size, encode_structure, tensor_names
 
@@ -41,7 +42,8 @@ def write_safetensors(file: BinaryIO, value: Any) -> None:
         raise CheckpointError("cannot be saved: safetensors limits names and values to 100 MB")
     file.write(HEADER_LENGTH.pack(len(encoded)) + encoded)
     for index in order:
-        file.write(storage_bytes(arrays[index]))
+        for piece in pieces(storage_bytes(arrays[index])):
+            file.write(piece)
 
 
 def _entry(name: str, array: np.ndarray, start: int, end: int) -> dict[str, Any]:

@@ -39,7 +39,7 @@ class Group:
         optimizer: torch's name of it; None if it is unknown.
         options: hyperparameters, and what else stands in the group.
         parameters: of the group.
-        same: an earlier group that is the very same object.
+        same: an earlier group that is the very same object, and says the rest.
         like: an earlier group whose options have the same keys.
     """
 
@@ -64,6 +64,9 @@ def groups_of(
     keyed: dict[tuple[Any, ...], int] = {}
     for index, group in enumerate(groups):
         first = seen.setdefault(id(group), index)
+        if first != index:
+            yield Group(None, {}, (), same=first, like=None)
+            continue
         options = {key: value for key, value in group.items() if key not in _HIDDEN}
         like = keyed.setdefault(tuple(options), index)
         ids, names = group["params"], group.get("param_names", ())
@@ -77,7 +80,7 @@ def groups_of(
             optimizer_name(group, keys),
             options,
             parameters,
-            same=first if first != index else None,
+            same=None,
             like=like if like != index else None,
         )
 
