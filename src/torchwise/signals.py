@@ -5,7 +5,6 @@ import os
 import signal
 import threading
 from collections.abc import Iterator
-from typing import Any
 
 _STOPPING = ("SIGINT", "SIGTERM", "SIGHUP")  # by name: not every system has all
 
@@ -38,7 +37,7 @@ def end_at_signals() -> None:
     in a callback where Python prints and forgets it.
     """
 
-    def end(number: int, _: Any) -> None:
+    def end(number: int, _: object) -> None:
         erase = "\r\x1b[K" if os.isatty(2) else ""  # of a line that says how far the work has come
         with contextlib.suppress(OSError):
             os.write(2, f"{erase}{stopped_by(number)}\n".encode())
@@ -51,10 +50,10 @@ def end_at_signals() -> None:
 @contextlib.contextmanager
 def raising_at_signals() -> Iterator[None]:
     """Raise `Stopped` in the block when a signal comes, once: for blocks that have to clean up."""
-    before: dict[signal.Signals, Any] = {}
+    before: dict = {}
     seen: list[int] = []
 
-    def stop(number: int, _: Any) -> None:
+    def stop(number: int, _: object) -> None:
         for one in before:
             signal.signal(one, signal.SIG_IGN)  # a second one must not disturb the cleaning up
         seen.append(number)

@@ -95,9 +95,9 @@ def _apart(block: Block, coarse: np.dtype | None) -> Apart | None:
     one, other = block.one, block.other
     if one.dtype == other.dtype and np.array_equal(bits(one), bits(other)):
         return None
-    if coarse is None:
-        return numbers_apart(one, other)
-    with np.errstate(over="ignore"):
+    with np.errstate(all="ignore"):  # NaNs, and what the coarser type has no room for
+        if coarse is None:
+            return numbers_apart(one, other)
         return floats_apart(one.astype(coarse), other.astype(coarse))
 
 

@@ -106,11 +106,10 @@ def _sides(both: Compared) -> list[str]:
 def _side(value: Any) -> str:
     if isinstance(value, np.ndarray):
         return f"{cut(shown(value.shape))} {value.dtype.name}"
-    return cut(shown(value)) if value is None or isinstance(value, str) else _with_type(value)
-
-
-def _with_type(value: Any) -> str:
-    return f"{cut(shown(value))} ({type(value).__name__})"
+    if value is None or isinstance(value, str):
+        return cut(shown(value))
+    text = repr(value) if isinstance(value, float) else shown(value)  # all digits: some differ
+    return f"{cut(text)} ({type(value).__name__})"
 
 
 def _found(both: Compared) -> Distance:

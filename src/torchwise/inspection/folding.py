@@ -50,7 +50,7 @@ class Plainness:
             if nest is None:
                 return None
             count, depth = count + nest.count, max(depth, nest.depth)
-        return Nest(count, depth + 1)
+        return Nest(max(count, 1), depth + 1)  # an empty container is a value, too
 
     @staticmethod
     def left_out(keys: Sequence[Any]) -> Sequence[Any]:
