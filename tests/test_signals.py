@@ -73,18 +73,29 @@ def test_an_exception_that_python_forgets_comes_again():
     assert signal.getsignal(signal.SIGTERM) is before
 
 
-def interrupted(arguments, number, wait):
-    """Run a command, send a signal after some seconds; return what it did."""
+def interrupted(arguments, number, wait, folder):
+    """Run a command, send a signal some seconds after Python's own start; return what it did.
+
+    While Python itself starts, it prints a traceback whatever we do. So a file tells when it has
+    imported the modules of its own that it starts a package with.
+    """
+    started = folder / "started"
+    started.unlink(missing_ok=True)
+    code = f"import runpy, signal; open({str(started)!r}, 'w').close()"
+    (folder / "sitecustomize.py").write_text(code)
     process = subprocess.Popen(
         [*COMMAND, *map(str, arguments)],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
-        env={**os.environ, "PYTHONPATH": str(SOURCE)},
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(folder), str(SOURCE)])},
     )
+    while not started.exists():
+        time.sleep(0.001)
     time.sleep(wait)
     process.send_signal(number)
-    return process.returncode, process.communicate()[1], process.wait()
+    said = process.communicate()[1]
+    return process.returncode, said
 
 
 @pytest.mark.exhaustive
@@ -105,9 +116,8 @@ def test_signals_at_any_time(tmp_path):
     codes = []
     for _ in range(150):
         number = moments.choice(ENDED)
-        # Before 0.05 s, Python itself has not come far enough to leave out its traceback.
-        arguments = moments.choice(commands)
-        _, said, code = interrupted(arguments, number, moments.uniform(0.05, 1.5))
+        wait = moments.choice([0.02, 1.5]) * moments.random()
+        code, said = interrupted(moments.choice(commands), number, wait, tmp_path)
         silent = (-number, 0)  # the default of the system, at the very beginning and end
         assert said == ("" if code in silent else f"torchwise: stopped by {number.name}\n")
         assert code in (*silent, 128 + number)

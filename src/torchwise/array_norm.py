@@ -40,5 +40,6 @@ def norm(array: np.ndarray) -> float | None:
 def _chunks(array: np.ndarray) -> Iterator[np.ndarray]:
     wide = np.complex128 if array.dtype.kind == "c" else np.float64
     for chunk in np.nditer(array, ["external_loop", "buffered"], buffersize=_CHUNK):
-        yield np.asarray(chunk).astype(wide)
-        advanced(chunk.size * array.itemsize // 2)  # norms read arrays twice
+        elements = np.asarray(chunk)
+        yield elements.astype(wide)
+        advanced(elements.nbytes // 2)  # a norm reads them twice

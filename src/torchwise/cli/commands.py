@@ -34,13 +34,11 @@ def diff(options: argparse.Namespace) -> int:
     limits = Limits(options.ulps, options.rtol, options.atol, options.ignore_types)
     if options.rows < 0:
         raise ValueError(f"--rows: {options.rows} is no number of rows: pass 0 or more")
-    both = [
-        _leaves(file, options.mmap, under)
-        for file, under in ((options.file, options.under), (options.other, options.other_under))
-    ]
+    first = _leaves(options.file, options.mmap, options.under)
+    second = _leaves(options.other, options.mmap, options.other_under)
     total = _size(options.file) + _size(options.other)
     with progress(f"comparing {options.file} and {options.other}", total):
-        report = compare(*both, limits)
+        report = compare(first, second, limits)
     if options.json:
         lines = difference_as_json(report, options.file, options.other)
     else:

@@ -48,10 +48,11 @@ class Pair:
         return tuple(map(int, np.unravel_index(position, self._one.shape)))
 
     def __iter__(self) -> Iterator[Block]:
-        flags = ["external_loop", "buffered", "zerosize_ok"]
         if self._one.size == 0:
             return
-        pairs = np.nditer((self._one, self._other), flags, order="C", buffersize=_BLOCK)
+        pairs = np.nditer(
+            (self._one, self._other), ["external_loop", "buffered"], order="C", buffersize=_BLOCK
+        )
         start = 0
         for one, other in pairs:
             yield Block(start, *map(np.ascontiguousarray, (one, other)))

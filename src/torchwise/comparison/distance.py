@@ -139,7 +139,7 @@ def _add(
 
 def _parts(array: np.ndarray) -> np.ndarray:
     """Return complex numbers as pairs, along a new last axis, without a copy."""
-    real = array.real
+    real = np.real(array)
     shape, strides = (*array.shape, 2), (*array.strides, real.dtype.itemsize)
     return np.lib.stride_tricks.as_strided(real, shape, strides, writeable=False)
 

@@ -105,7 +105,7 @@ class _Walk:
         keys = list(keys)
         nest = self._plainness.of(value) if self._fold else None
         if nest is not None and nest.is_deep:
-            yield Folded(path, nest.count, keys)
+            yield Folded(path, nest.values, keys)
             return
         plain = [key for key in keys if self._plainness.of(value[key])] if self._fold else []
         hidden = {*self._plainness.left_out(plain)}

@@ -17,13 +17,13 @@ _SHOWN = 20  # so many values of a container are shown
 class Nest(NamedTuple):
     """A value without tensors: how many plain values it holds, and how deep it nests."""
 
-    count: int
+    values: int
     depth: int
 
     @property
     def is_deep(self) -> bool:
         """Whether it is shown on one line."""
-        return self.depth > _MAX_DEPTH and self.count > _MAX_VALUES
+        return self.depth > _MAX_DEPTH and self.values > _MAX_VALUES
 
 
 class Plainness:
@@ -49,7 +49,7 @@ class Plainness:
         for nest in nests:
             if nest is None:
                 return None
-            count, depth = count + nest.count, max(depth, nest.depth)
+            count, depth = count + nest.values, max(depth, nest.depth)
         return Nest(max(count, 1), depth + 1)  # an empty container is a value, too
 
     @staticmethod

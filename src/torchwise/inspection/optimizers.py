@@ -1,6 +1,6 @@
 """The state dict of an optimizer, laid out: groups, and what the file says of each parameter."""
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -110,7 +110,7 @@ def named_tensors(value: Any) -> dict[str, np.ndarray | None]:
     return found
 
 
-def left_over(state_dict: Mapping[str, Any]) -> Collection[Any]:
+def left_over(state_dict: Mapping[str, Any]) -> Sequence[Any]:
     """Return the ids that have a state and are in no group."""
     members = {identity for group in state_dict["param_groups"] for identity in group["params"]}
     return [identity for identity in state_dict["state"] if identity not in members]
