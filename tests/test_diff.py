@@ -336,6 +336,31 @@ def test_names_are_paths_in_any_container():
     assert leaves({"a": {"b": 1, 0: [2, {}]}}) == {"a.b": 1, "a.0.0": 2, "a.0.1": {}}
     assert leaves({"a.b": 1, "a": {"b": 2}}) == {"a.b": 1, "a.b at ('a', 'b')": 2}
     assert leaves(3) == {"": 3}
+    assert leaves({"losses": [0.5] * 30, "few": (1, 2)}) == {
+        "losses": [0.5] * 30,
+        "few.0": 1,
+        "few.1": 2,
+    }
+
+
+def test_long_lists_of_numbers_are_one_value():
+    one = {"losses": [0.1 * i for i in range(30)]}
+    for change, within in ((1.0, True), (1 + 1e-15, True), (1 + 1e-9, False)):
+        other = {"losses": (*one["losses"][:-1], one["losses"][-1] * change)}
+        assert compare(one, other, Limits(rtol=1e-12)).is_within == within
+    assert not compare(one, {"losses": one["losses"][1:]}, Limits(atol=9.0)).is_within
+    assert not compare({"a": [1] * 30}, {"a": [1.0] * 30}, Limits(atol=9.0)).is_within
+
+
+def test_too_many_values_are_refused(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("torchwise.comparison.leaves.MAX_LEAVES", 1000)
+    value = [torch.ones(1)]
+    for _ in range(20):
+        value = [value, value]
+    torch.save({"a": value, "b": 1}, tmp_path / "a.pt")
+    assert cli.main(["diff", str(tmp_path / "a.pt"), str(tmp_path / "a.pt")]) == 2
+    line = capsys.readouterr().err
+    assert "a.pt: has more than 1000 values to compare" in line
 
 
 def test_bins_have_names_for_every_distance():

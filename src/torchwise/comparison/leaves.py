@@ -5,6 +5,11 @@ from typing import Any
 
 import numpy as np
 
+MAX_LEAVES = 1_000_000
+"""Of a checkpoint: the names of more take too much memory. A few bytes of a file can make more."""
+
+_LONG = 20  # a list of more numbers, as a history of losses, is one value
+
 
 def leaves(value: Any, under: str = "") -> dict[str, Any]:
     """Return what is in the containers of a checkpoint by its keys and indices, joined by dots.
@@ -14,17 +19,17 @@ def leaves(value: Any, under: str = "") -> dict[str, Any]:
 
     Args:
         value: what `torchwise.checkpoint.load` returned.
-        under: the name of the container that is meant; everything, unless given.
+        under: the name of the part that is meant; everything, unless given.
 
     Raises:
-        ValueError: if there is nothing of this name.
+        ValueError: if there is nothing of this name, or too much.
     """
     found: dict[str, Any] = {}
     _add(found, value, ())
     if not under:
         return found
     if under in found:
-        return {under: found[under]}
+        return {"(value)": found[under]}
     start = f"{under}."
     below = {name[len(start) :]: one for name, one in found.items() if name.startswith(start)}
     if not below:
@@ -34,17 +39,25 @@ def leaves(value: Any, under: str = "") -> dict[str, Any]:
 
 def kind_of(value: Any) -> str:
     """Return what a value is, as both sides have to be the same to be compared."""
-    return "tensor" if isinstance(value, np.ndarray) else type(value).__name__
+    if isinstance(value, np.ndarray):
+        return "tensor"
+    return "list" if isinstance(value, tuple) else type(value).__name__
 
 
 def _add(found: dict[str, Any], value: Any, path: tuple[Any, ...]) -> None:
     if isinstance(value, Mapping) and value:
         for key, item in value.items():
             _add(found, item, (*path, key))
-    elif isinstance(value, list | tuple) and value:
+    elif isinstance(value, list | tuple) and value and not _is_history(value):
         for index, item in enumerate(value):
             _add(found, item, (*path, index))
     else:
         name = ".".join(map(str, path))
         # {"a.b": 1, "a": {"b": 2}} has two values of one name.
+        if len(found) == MAX_LEAVES:
+            raise ValueError(f"has more than {MAX_LEAVES} values to compare")
         found[name if name not in found else f"{name} at {path!r}"] = value
+
+
+def _is_history(value: list | tuple) -> bool:
+    return len(value) > _LONG and all(type(one) in (int, float) for one in value)

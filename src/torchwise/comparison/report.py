@@ -108,6 +108,10 @@ def _compare(report: Report, both: Compared, limits: Limits) -> None:
 
 
 def _same(one: Any, other: Any, limits: Limits) -> bool:
+    if isinstance(one, list | tuple):
+        return len(one) == len(other) and all(
+            type(x) is type(y) and _same(x, y, limits) for x, y in zip(one, other)
+        )
     if isinstance(one, float):
         return distance(np.array(one), np.array(other), limits).beyond == 0
     return bool(one == other)
