@@ -37,8 +37,12 @@ LAYERS = [
     *("schedules", "param_groups", "blocks", "rules", "checkpoint", "state_dict", "optax_states"),
     *("quasi_newton", "averages", "optim", "nn", "dragon", "demo"),
 ]
-# They stand beside the layers: `layouts` describes models, the others are used by nobody.
-OTHERS = {"__main__", "array_norm", "cli", "gradient_accumulation", "inspection", "layouts"}
+# They stand beside the layers: `layouts` describes models, `public` has the names of the package,
+# the others are the command line and what it uses.
+OTHERS = {
+    *("__main__", "array_norm", "cli", "comparison", "inspection", "signals"),
+    *("gradient_accumulation", "layouts", "public"),
+}
 TORCH_ALLOWED = {"demo/torch_comparison.py"}
 
 
@@ -126,8 +130,30 @@ def test_torch_stays_out():
         if any(module.split(".")[0] == "torch" for module in imported_modules(file))
     }
     assert importers <= TORCH_ALLOWED
-    code = "import sys, torchwise; sys.exit(bool({'torch', 'flax', 'equinox'} & {*sys.modules}))"
-    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+    assert not {"torch", "flax", "equinox"} & imported_by("import torchwise.public")
+
+
+def imported_by(code):
+    """The modules that a new process has after running some code."""
+    run = [sys.executable, "-c", f"{code}; import sys; print(*sys.modules)"]
+    return {*subprocess.run(run, capture_output=True, text=True, check=True).stdout.split()}
+
+
+def test_jax_waits_until_it_is_needed():
+    """The command line looks out for signals before it imports what takes time."""
+    assert not {"jax", "numpy", "argparse"} & imported_by("import torchwise, torchwise.__main__")
+    assert "jax" not in imported_by("import torchwise.cli; from torchwise import checkpoint")
+    assert "jax" in imported_by("import torchwise; torchwise.sgd")
+
+
+def test_every_public_name_is_found_late_as_early():
+    code = (
+        "import torchwise, torchwise.public as public; "
+        "assert torchwise.__all__ == dir(torchwise) == public.__all__; "
+        "assert all(getattr(torchwise, name) is getattr(public, name) for name in public.__all__); "
+        "assert torchwise.rules.RULES and not hasattr(torchwise, 'nothing')"
+    )
+    assert "torchwise.public" in imported_by(code)
 
 
 def test_all_is_curated():

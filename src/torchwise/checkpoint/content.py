@@ -13,6 +13,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from torchwise.checkpoint.errors import CheckpointError
+from torchwise.checkpoint.progress import PIECE, advanced
 
 _ALIGNMENT = 64  # what XLA wants, to use the memory of an array as it is
 _ELEMENT_ALIGNMENT = 8  # of every type: numpy aligns complex128 like the floats inside it
@@ -59,10 +60,11 @@ class ReadContent(Content):
         self.file.seek(start)
         done = 0
         while done < size:
-            count = self.file.readinto(storage[done:].data)  # type: ignore[attr-defined]
+            count = self.file.readinto(storage[done : done + PIECE].data)  # type: ignore[attr-defined]
             if not count:
                 raise CheckpointError("is truncated")
             done += count
+            advanced(count)
         owner.flags.writeable = storage.flags.writeable = False
         return storage
 

@@ -10,6 +10,7 @@ from torchwise.checkpoint.arrays import storage_bytes
 from torchwise.checkpoint.collect import collect
 from torchwise.checkpoint.formats import DEFAULT_METADATA, METADATA_MEMBER
 from torchwise.checkpoint.pickle_writer import write_pickle
+from torchwise.checkpoint.progress import pieces
 from torchwise.checkpoint.tensor_calls import TensorCalls
 
 _ALIGNMENT = 64
@@ -55,4 +56,5 @@ def _add(archive: zipfile.ZipFile, file: BinaryIO, name: str, data: bytes | memo
     padding = -start % _ALIGNMENT
     entry.extra = struct.pack("<2sH", b"FB", padding) + bytes(padding)
     with archive.open(entry, "w", force_zip64=large) as member:
-        member.write(data)
+        for piece in pieces(data):
+            member.write(piece)

@@ -11,6 +11,7 @@ from torchwise.checkpoint.collect import collect
 from torchwise.checkpoint.dtypes import element_type
 from torchwise.checkpoint.errors import CheckpointError
 from torchwise.checkpoint.formats import DEFAULT_METADATA, STRUCTURE_KEY
+from torchwise.checkpoint.progress import pieces
 from torchwise.checkpoint.safetensors_format import HEADER_LENGTH, MAX_HEADER
 from torchwise.checkpoint.structure import check_size, encode_structure, tensor_names
 
@@ -45,7 +46,8 @@ def write_safetensors(file: BinaryIO, value: Any, metadata: Mapping[str, str] = 
         raise CheckpointError("cannot be saved: safetensors limits names and values to 100 MB")
     file.write(HEADER_LENGTH.pack(len(encoded)) + encoded)
     for index in order:
-        file.write(storage_bytes(arrays[index]))
+        for piece in pieces(storage_bytes(arrays[index])):
+            file.write(piece)
 
 
 def _entry(name: str, array: np.ndarray, start: int, end: int) -> dict[str, Any]:

@@ -31,18 +31,9 @@ def rule_type(
     Raises:
         ValueError: if it is none that is known, or may be more than one.
     """
-    known = {key for rule in RULES for key in rule.group_keys}
-    given = group.keys() & known
-    fitting = [rule for rule in RULES if _required(rule) <= given <= {*rule.group_keys}]
-    exact = [rule for rule in fitting if given == {*rule.group_keys}]
-    found = exact if len(exact) == 1 else fitting
-    found = [rule for rule in found if _allows(rule, group)]
-    said = [rule for rule in found if rule.fixed and rule.fixed.keys() <= group.keys()]
-    found = said or found
-    if len(found) > 1:
-        found = [rule for rule in found if {*state_keys} <= {"step", *rule.State._fields}]
+    found = candidates(group, state_keys)
     if optimizer is not None:
-        found = [rule for rule in fitting if rule.name == optimizer]
+        found = [rule for rule in _fitting(group) if rule.name == optimizer]
     if len(found) == 1:
         return found[0]
     keys = ", ".join(repr(key) for key in group if key not in ("params", "param_names"))
@@ -54,12 +45,23 @@ def rule_type(
     raise ValueError(f"no optimizer has the keys {keys}; supported are {SUPPORTED}")
 
 
-def name_of(group: Mapping[str, Any]) -> str:
-    """Return what torch calls the optimizer of a saved group, or that it is unknown."""
-    try:
-        return rule_type(group).name
-    except ValueError:
-        return "unknown optimizer"
+def candidates(group: Mapping[str, Any], state_keys: Collection[str]) -> list[type[Rule]]:
+    """Return the optimizers that may have written a group; see `rule_type`."""
+    fitting = _fitting(group)
+    exact = [rule for rule in fitting if group.keys() >= {*rule.group_keys}]
+    found = exact if len(exact) == 1 else fitting
+    found = [rule for rule in found if _allows(rule, group)]
+    said = [rule for rule in found if rule.fixed and rule.fixed.keys() <= group.keys()]
+    found = said or found
+    if len(found) > 1:
+        found = [rule for rule in found if {*state_keys} <= {"step", *rule.State._fields}]
+    return found
+
+
+def _fitting(group: Mapping[str, Any]) -> list[type[Rule]]:
+    known = {key for rule in RULES for key in rule.group_keys}
+    given = group.keys() & known
+    return [rule for rule in RULES if _required(rule) <= given <= {*rule.group_keys}]
 
 
 def completed(rule: type[Rule], group: Mapping[str, Any]) -> dict[str, Any]:

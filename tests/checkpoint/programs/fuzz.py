@@ -5,6 +5,8 @@ Memory is limited, and whatever the interpreter does beside opening and mapping 
 """
 
 import codecs
+import importlib
+import json
 import resource
 import sys
 from pathlib import Path
@@ -13,7 +15,8 @@ import numpy as np
 from mutations import mutate
 
 from torchwise.checkpoint import CheckpointError, Record, load
-from torchwise.inspection import describe
+from torchwise.comparison import Limits, compare, leaves
+from torchwise.inspection import describe, describe_as_json
 
 HEADROOM = 48 * 2**20
 EXPECTED_EVENTS = {"open", "mmap.__new__", "builtins.id"}
@@ -71,13 +74,28 @@ def attempt(path, watch, mmap, records):
     touch(value)
     for line in describe(value):
         assert len(line) < 2000
+    json.loads("".join(describe_as_json(value, path.name)))
+    check_comparison(value)
     return "read"
+
+
+def check_comparison(value):
+    """Whatever is in a file, it is equal to itself."""
+    try:
+        found = leaves.leaves(value)
+    except ValueError:  # more than it names
+        return
+    itself = compare(found, found, Limits())
+    assert not itself.values
+    assert not any(one.distance.is_known for one in itself.tensors)
 
 
 def main(folder, count, seed):
     generator = np.random.default_rng(seed)
     seeds = [(path.suffix, path.read_bytes()) for path in sorted(folder.glob("seed*"))]
     codecs.lookup("cp437")  # old zip names; Python imports its codecs at their first use
+    importlib.import_module("torchwise.public")  # JAX, too: memory is for the files
+    leaves.MAX_LEAVES = 10_000
     watch = Watch()
     limit_memory()
     outcomes = {"read": 0, "refused": 0}
