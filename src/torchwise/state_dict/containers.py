@@ -6,7 +6,7 @@ names that optax gives them where it decides which parameters a chain has, else 
 
 import functools
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -14,9 +14,11 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from torchwise.frames import Frame
+from torchwise.param_groups import Routing, chain_states
 from torchwise.state_dict.neighbors import name_of, refuse_neighbor
 from torchwise.states import ChainState
-from torchwise.structure import difference
+from torchwise.structure import difference, first_difference
 from torchwise.transformation import Chain, Definition
 
 
@@ -26,12 +28,22 @@ class Part(NamedTuple):
     Attributes:
         chain: one that ends in a rule.
         state: its state; its trees have the leaves of its members alone.
-        members: where its parameters stand among the leaves of the whole tree.
+        members: where its parameters stand among the leaves of the whole tree, in the order of
+            their ids if that is known.
+        options: the group of the state dict that it was made from; None if there was no such group.
+        saved: the leaves whose state was in that dict, in its order.
+        ids: the names that were ids there, by leaf; None if there were none.
+        order: what is known of the order of ids: "known", or "lost" by a dict that was loaded
+            without it, or None where nobody has said anything.
     """
 
     chain: Chain
     state: ChainState
     members: tuple[int, ...]
+    options: Mapping[str, Any] | None = None
+    saved: tuple[int, ...] = ()
+    ids: Mapping[int, str] | None = None
+    order: str | None = None
 
 
 class _Node(NamedTuple):
@@ -56,8 +68,9 @@ def parts_of(transform: Any, state: Any, params: Any) -> list[Part]:
     """Return the chains that a transformation consists of.
 
     Args:
-        transform: a chain, or `optax.chain`, `named_chain`, `partition`, `masked`, `MultiSteps` or
-            `inject_hyperparams` around chains, in each other too; or another container around one.
+        transform: a chain, `ParamGroups`, or `optax.chain`, `named_chain`, `partition`, `masked`,
+            `MultiSteps` or `inject_hyperparams` around them, in each other too; or another
+            container around one chain.
         state: its state, `bare`.
         params: the parameters.
 
@@ -106,7 +119,18 @@ def _definition(init: Any) -> Definition | None:
     return None
 
 
+def _routing(update: Any) -> Routing | None:
+    """Return what the functions of `ParamGroups` are bound to."""
+    if isinstance(update, functools.partial) and update.args:
+        return update.args[0] if isinstance(update.args[0], Routing) else None
+    return None
+
+
 def _parts(node: _Node) -> Iterator[Part]:
+    routing = _routing(node.update)
+    if routing is not None:
+        yield from _groups(routing, node)
+        return
     definition = _definition(node.init)
     if definition is not None:
         yield _part(definition, node)
@@ -141,14 +165,50 @@ def _in_sequence(kind: str, inner: list[_Node]) -> Iterator[Part]:
             yield part
 
 
-def _part(definition: Definition, node: _Node) -> Part:
-    chain = Chain(definition.transforms, definition.per_parameter_steps)
-    problem = difference(node.state, bare(jax.eval_shape(chain.init, node.params)))
+def _groups(routing: Routing, node: _Node) -> Iterator[Part]:
+    """Yield the chain of each group, in the order and with the keys of the dict that was loaded."""
+    grouping = routing.grouping
+    owners = Frame(node.params).read(grouping.labels)
+    if owners is None:
+        problem = first_difference(node.params, grouping.labels, "params", "the groups")
+        raise ValueError(
+            f"to_state_dict(): the groups were made for other parameters: {problem}; pass params "
+            "as from_state_dict(state_dict, params) got them"
+        )
+    structure = jax.tree.structure(node.params)
+    leaves = [
+        None if owner is None else leaf for leaf, owner in zip(jax.tree.leaves(node.params), owners)
+    ]
+    _refuse_other_state(node, structure.unflatten(leaves))
+    whole = [
+        leaf for leaf, owner in zip(jax.tree.leaves(node.places), owners) if owner is not None
+    ]
+    for chain, state, members, options in zip(
+        routing.chains, chain_states(node.state), grouping.members, grouping.options
+    ):
+        yield Part(
+            chain,
+            state,
+            tuple(whole[leaf] for leaf in members),
+            options,
+            tuple(whole[leaf] for leaf in grouping.saved),
+            grouping.ids and {whole[leaf]: name for leaf, name in grouping.ids.items()},
+            "known" if grouping.ordered else "lost",
+        )
+
+
+def _refuse_other_state(node: _Node, params: Any) -> None:
+    problem = difference(node.state, bare(jax.eval_shape(node.init, params)))
     if problem:
         raise ValueError(
             f"to_state_dict(): the state is not that of these parameters: {problem}; pass what "
             "init(), step() or update() of this transform returned for them"
         )
+
+
+def _part(definition: Definition, node: _Node) -> Part:
+    chain = Chain(definition.transforms, definition.per_parameter_steps)
+    _refuse_other_state(node._replace(init=chain.init), node.params)
     return Part(chain, node.state, tuple(jax.tree.leaves(node.places)))
 
 
@@ -169,7 +229,7 @@ def _part_by_search(node: _Node) -> Part:
 
 
 def _has_chain(node: _Node) -> bool:
-    if _definition(node.init) is not None:
+    if _definition(node.init) is not None or _routing(node.update) is not None:
         return True
     kind, inner = _inner(node)
     if kind is None:

@@ -29,6 +29,8 @@ class Layout(NamedTuple):
             its shape that it is to be transposed: only this says so.
         ignore: patterns of torch's names that have no place in the tree, as
             `*.num_batches_tracked`.
+        prefix: what all of torch's names begin with, and those of the tree do not, as `module.` of
+            DistributedDataParallel and `_orig_mod.` of `torch.compile`.
 
     Examples:
         >>> import jax.numpy as jnp, torchwise
@@ -41,6 +43,7 @@ class Layout(NamedTuple):
     rename: Mapping[str, str] | Callable[[str], str] = MappingProxyType({})
     permute: Mapping[str, Axes] = MappingProxyType({})
     ignore: Sequence[str] = ()
+    prefix: str = ""
 
     def places(self, tree: Any) -> list["Place"]:
         """Return the place of every leaf, in order.
@@ -65,6 +68,7 @@ class Layout(NamedTuple):
     def _place(self, path: str, leaf: Any, named: bool) -> "Place":
         own = path if named else ""
         name = self.rename(path) if callable(self.rename) else self.rename.get(path, own)
+        name = f"{self.prefix}{name}" if name else name
         matching = (axes for key, axes in self.permute.items() if _matches(path, key))
         axes = next(matching, None)
         shape = jnp.shape(leaf)

@@ -6,6 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from torchwise.passing_order import in_passing_order, passing_order
 from torchwise.state_dict.arrays import adopted, any_array
 from torchwise.state_dict.layout import Layout, is_ignored
 from torchwise.state_dict.matching import match_names
@@ -15,6 +16,7 @@ def params_from_state_dict(
     state_dict: Mapping[str, Any],
     params: Any,
     *,
+    prefix: str = "",
     layout: Layout = Layout(),  # noqa: B008 (immutable)
 ) -> Any:
     """Return a tree with the values of a torch model, each with the type of the tree's own.
@@ -23,6 +25,8 @@ def params_from_state_dict(
         state_dict: what `state_dict()` of a torch module returned or a checkpoint holds, with
             arrays of numpy, JAX or torch.
         params: a tree of arrays, or of `jax.ShapeDtypeStruct`: what to fill, with its names.
+        prefix: what torch's names begin with, and those of the tree do not: `"module."` of
+            DistributedDataParallel, `"_orig_mod."` of `torch.compile`, `"net."` of a LightningModule.
         layout: how names and axes differ. Without it a square matrix that torch has transposed
             would be taken as it is: its shape does not tell.
 
@@ -37,6 +41,7 @@ def params_from_state_dict(
         >>> torchwise.params_from_state_dict(saved, tree, layout=layout)["kernel"].shape
         (3, 2)
     """
+    layout = layout._replace(prefix=f"{prefix}{layout.prefix}")
     places = layout.places(params)
     known = {place.name for place in places}
     given = [name for name in state_dict if name in known or not is_ignored(name, layout)]
@@ -55,18 +60,20 @@ def params_from_state_dict(
     if problems:
         listed = "\n  ".join(problems)
         raise ValueError(f"params_from_state_dict(): the state dict does not fit:\n  {listed}")
-    return jax.tree.structure(params).unflatten(values)
+    return in_passing_order(jax.tree.structure(params).unflatten(values), params)
 
 
 def params_to_state_dict(
     params: Any,
     *,
+    prefix: str = "",
     layout: Layout = Layout(),  # noqa: B008 (immutable)
 ) -> dict[str, jax.Array]:
     """Return the parameters by torch's names, with torch's axes: what torch's modules load.
 
     Args:
         params: a tree of arrays.
+        prefix: as for `params_from_state_dict`.
         layout: as for `params_from_state_dict`, whose inverse this is.
 
     Examples:
@@ -76,5 +83,9 @@ def params_to_state_dict(
         >>> saved["weight"].shape
         (2, 3)
     """
-    leaves = map(jnp.asarray, jax.tree.leaves(params))
-    return {place.name: place.to_torch(leaf) for place, leaf in zip(layout.places(params), leaves)}
+    places = layout._replace(prefix=f"{prefix}{layout.prefix}").places(params)
+    leaves = jax.tree.leaves(params)
+    return {
+        places[index].name: places[index].to_torch(jnp.asarray(leaves[index]))
+        for index in passing_order(params)
+    }
