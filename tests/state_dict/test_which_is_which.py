@@ -361,7 +361,7 @@ def test_prefixes(prefix):
     assert back["param_groups"] == named["param_groups"]
     bare = torchwise.to_state_dict(transform, state, params)
     assert bare["param_groups"][0]["param_names"] == NAMES
-    with pytest.raises(ValueError, match="missing '0.weight'"):
+    with pytest.raises(ValueError, match=r"missing '0\.weight'"):
         torchwise.from_state_dict(named, params)
 
 
@@ -413,9 +413,7 @@ def test_frozen_parameters_are_in_no_group(groups):
         torchwise.from_state_dict(saved, params, names=list(params))
     with pytest.raises(ValueError, match="nothing has a name like"):
         torchwise.from_state_dict(saved, params, names=list(params), frozen=["x*"])
-    transform, state = torchwise.from_state_dict(
-        saved, params, names=list(params), frozen=["1.*"]
-    )
+    transform, state = torchwise.from_state_dict(saved, params, names=list(params), frozen=["1.*"])
     written = torchwise.to_state_dict(transform, state, params)
     assert written["param_groups"] == saved["param_groups"]
     assert_equal_states(written, saved)

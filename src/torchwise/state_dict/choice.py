@@ -81,13 +81,17 @@ def _shapes_of(one: Placed) -> tuple[tuple[str, tuple[int, ...]], ...]:
 
 
 def equal_entries(one: Entry, other: Entry) -> bool:
-    """Whether two states are equal in every bit; None is no value."""
+    """Whether two states are equal in every bit; None is no value, and nobody sees other hosts."""
     mine, theirs = (
-        {key: value for key, value in entry.items() if value is not None} for entry in (one, other)
+        {key: any_array(value) for key, value in entry.items() if value is not None}
+        for entry in (one, other)
     )
     if mine.keys() != theirs.keys():
         return False
-    pairs = ((np.asarray(any_array(mine[key])), np.asarray(any_array(theirs[key]))) for key in mine)
+    arrays = [*mine.values(), *theirs.values()]
+    if not all(getattr(array, "is_fully_addressable", True) for array in arrays):
+        return False
+    pairs = ((np.asarray(mine[key]), np.asarray(theirs[key])) for key in mine)
     return all(
         (a.shape, a.dtype) == (b.shape, b.dtype) and a.tobytes() == b.tobytes() for a, b in pairs
     )

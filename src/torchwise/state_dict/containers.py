@@ -180,9 +180,7 @@ def _groups(routing: Routing, node: _Node) -> Iterator[Part]:
         None if owner is None else leaf for leaf, owner in zip(jax.tree.leaves(node.params), owners)
     ]
     _refuse_other_state(node, structure.unflatten(leaves))
-    whole = [
-        leaf for leaf, owner in zip(jax.tree.leaves(node.places), owners) if owner is not None
-    ]
+    whole = [leaf for leaf, owner in zip(jax.tree.leaves(node.places), owners) if owner is not None]
     for chain, state, members, options in zip(
         routing.chains, chain_states(node.state), grouping.members, grouping.options
     ):

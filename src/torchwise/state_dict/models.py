@@ -26,7 +26,8 @@ def params_from_state_dict(
             arrays of numpy, JAX or torch.
         params: a tree of arrays, or of `jax.ShapeDtypeStruct`: what to fill, with its names.
         prefix: what torch's names begin with, and those of the tree do not: `"module."` of
-            DistributedDataParallel, `"_orig_mod."` of `torch.compile`, `"net."` of a LightningModule.
+            DistributedDataParallel, `"_orig_mod."` of `torch.compile`, or `"net."` of a
+            LightningModule.
         layout: how names and axes differ. Without it a square matrix that torch has transposed
             would be taken as it is: its shape does not tell.
 

@@ -33,8 +33,8 @@ def parameter_names(
 
     Examples:
         >>> import numpy as np, torchwise
-        >>> weight = np.ones((2, 2))
-        >>> model = {"net.1.weight": weight, "net.1.running_mean": weight[0], "net.2.weight": weight}
+        >>> tied = np.ones((2, 2))
+        >>> model = {"net.1.weight": tied, "net.1.running_mean": tied[0], "net.2.weight": tied}
         >>> torchwise.parameter_names(model, prefix="net.")
         ['1.weight']
     """

@@ -39,8 +39,9 @@ def to_state_dict(
     count gradients (SGD without dampening), that is one whose buffer is -0.0 throughout, unless the
     loaded dict had it; torch's next step is the same with it and without. The lr of a schedule is
     the rate of the next gradient, of the parameter that has seen most. Ids are numbers, or names if
-    the loaded dict had names in their place, as those of FSDP and of `get_state_dict`. Arrays are JAX's, the step
-    is a 0-d float32 array, of SparseAdam an integer; `checkpoint.save` writes arrays as tensors.
+    the loaded dict had names in their place, as those of FSDP and of `get_state_dict`. Arrays are
+    JAX's, the step is a 0-d float32 array, of SparseAdam an integer; `checkpoint.save` writes
+    arrays as tensors.
 
     Args:
         transform: a chain that ends in one of torch's optimizers, as `sgd(...)`, or consists of the
@@ -117,7 +118,8 @@ def _ids(
     """Return the id of each leaf: its name where the loaded dict had names, else its number."""
     if places is None:
         return {leaf: number for number, leaf in enumerate(itertools.chain(*ordered))}
-    return {leaf: places[leaf].name or name for part in parts for leaf, name in part.ids.items()}
+    known = (pair for part in parts for pair in (part.ids or {}).items())
+    return {leaf: places[leaf].name or name for leaf, name in known}
 
 
 def _check_order(
