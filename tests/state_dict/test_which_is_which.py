@@ -8,6 +8,7 @@ import numpy as np
 import optax
 import pytest
 import torch
+from flax import nnx
 from torch.distributed.checkpoint.state_dict import (
     StateDictOptions,
     get_optimizer_state_dict,
@@ -212,6 +213,11 @@ def test_a_new_chain_is_written_in_torchs_order_or_with_a_warning():
         written = torchwise.to_state_dict(transform, state, PAIR)
     _, again = torchwise.from_state_dict(written, PAIR)  # by the names that are in it
     jax.tree.map(np.testing.assert_array_equal, again, state)
+    with pytest.raises(ValueError, match=r"to_state_dict\(\): the names are in alphabetical order"):
+        torchwise.to_state_dict(transform, state, PAIR, names=["a", "b"])
+    sorted_names = {"names": ["a", "b"], "order": "given"}
+    written = torchwise.to_state_dict(transform, state, PAIR, **sorted_names)
+    assert written["param_groups"][0]["param_names"] == ["a", "b"]
     for options in ({"names": ["b", "a"]}, {"order": "given"}):
         written = torchwise.to_state_dict(transform, state, PAIR, **options)
         assert written["param_groups"][0]["param_names"] == ["b", "a"]
@@ -425,6 +431,30 @@ def test_frozen_parameters_are_in_no_group(groups):
     assert list(written["state"]) == [0, 1, 2]
     with pytest.raises(ValueError, match=r"1\.weight.*"):
         transform.step(params, state, params)
+
+
+def test_frozen_parameters_of_a_flax_model():
+    model = torch.nn.Sequential(torch.nn.Linear(2, 3), torch.nn.Linear(3, 2))
+    optimizer = torch.optim.SGD(model[1].parameters(), lr=0.1, momentum=0.9)
+    step(model, optimizer)
+    rngs = nnx.Rngs(0)
+    ours = nnx.Sequential(nnx.Linear(2, 3, rngs=rngs), nnx.Linear(3, 2, rngs=rngs))
+    params, layout = nnx.state(ours, nnx.Param), torchwise.layouts.flax_nnx(ours)
+    params = torchwise.params_from_state_dict(model.state_dict(), params, layout=layout)
+    names = torchwise.parameter_names(model.state_dict())
+    transform, state = torchwise.from_state_dict(
+        optimizer.state_dict(), params, names=names, layout=layout, frozen=["0.*"]
+    )
+    written = torchwise.to_state_dict(transform, state, params, layout=layout)
+    assert_equal_states(written, optimizer.state_dict())
+    grads = jax.tree_util.tree_map_with_path(
+        lambda path, leaf: None if path[1].key == 0 else leaf, params
+    )
+    moved, _ = transform.step(grads, state, params)
+    moves = [
+        bool(np.any(one != other)) for one, other in zip(*map(jax.tree.leaves, (moved, params)))
+    ]
+    assert moves == [False, False, True, True]
 
 
 def assert_equal_states(ours, theirs):

@@ -12,11 +12,12 @@ import numpy as np
 from torchwise.state_dict.arguments import Names, checked_layout, leaves_of
 from torchwise.state_dict.chain_state import entries_of, steps_of
 from torchwise.state_dict.choice import equal_entries
-from torchwise.state_dict.containers import Part, bare, parts_of
+from torchwise.state_dict.containers import parts_of
 from torchwise.state_dict.groups import group_of, torch_rule
 from torchwise.state_dict.layout import Layout, Place, is_ignored
 from torchwise.state_dict.matching import Leaves, match_names
 from torchwise.state_dict.names import is_alphabetical, listed_names
+from torchwise.state_dict.parts import Part, bare
 
 
 def to_state_dict(
@@ -83,6 +84,7 @@ def to_state_dict(
     if not any(part.options is not None for part in parts):
         _refuse_mixture(parts)
     ordered = _ordered(parts, tree, names, order, layout)
+    doubt = _doubt(names, order, tree, ordered)
     by_name = all(part.ids is not None for part in parts)
     ids = _ids(parts, ordered, places if by_name else None)
     leaves = list(map(jnp.asarray, jax.tree.leaves(params)))
@@ -101,8 +103,8 @@ def to_state_dict(
             if entry and (started or rule.starts_with_state):
                 own[leaf] = _with_torchs_axes(entry, places[leaf])
         written |= own
-        if names is None:
-            _check_order(part, {leaf: own.get(leaf, {}) for leaf in members}, order, tree)
+        if part.order != "known" or [*part.members] != members:
+            _check_order(part, {leaf: own.get(leaf, {}) for leaf in members}, tree, doubt)
     # Entries stand in the order of the loaded dict, new ones behind them by id.
     saved = dict.fromkeys(itertools.chain(*(part.saved for part in parts)))
     rank = {leaf: index for index, leaf in enumerate(itertools.chain(*ordered))}
@@ -122,8 +124,25 @@ def _ids(
     return {leaf: places[leaf].name or name for leaf, name in known}
 
 
+def _doubt(
+    names: Names | None, order: str | None, tree: Leaves, ordered: Sequence[Sequence[int]]
+) -> str | None:
+    """Return what speaks against the order of the ids; "" if nothing speaks for it, either."""
+    if tree.sequence:
+        return None
+    if names is not None:
+        groups = [[tree.places[leaf].name for leaf in members] for members in ordered]
+        trusted = order is not None or not is_alphabetical(groups)
+        return None if trusted else "the names are in alphabetical order, as of a safetensors file"
+    if order is None:
+        return ""
+    passed = [tree.places[leaf].name for leaf in tree.order]
+    sorted_by_jax = is_alphabetical([passed], surely=True)
+    return "params is in alphabetical order, as JAX leaves dicts behind" if sorted_by_jax else None
+
+
 def _check_order(
-    part: Part, entries: Mapping[int, Mapping[str, Any]], order: str | None, tree: Leaves
+    part: Part, entries: Mapping[int, Mapping[str, Any]], tree: Leaves, doubt: str | None
 ) -> None:
     """Refuse an order of ids that is not torch's, or warn of one that need not be, if it matters.
 
@@ -132,12 +151,10 @@ def _check_order(
     Args:
         part: a group.
         entries: the state of each of its parameters.
-        order: what the caller says.
         tree: all leaves.
+        doubt: what speaks against their order; None if the caller has said that it is right.
     """
-    passed = [tree.places[leaf].name for leaf in tree.order]
-    sorted_by_jax = order is not None and is_alphabetical([passed], surely=True)
-    if tree.sequence or part.order == "known" or (order is not None and not sorted_by_jax):
+    if doubt is None:
         return
     lost = part.order == "lost"
     first: dict[Any, int] = {}
@@ -149,14 +166,12 @@ def _check_order(
         return
     pair = f"{tree.places[other].name!r} from {tree.places[leaf].name!r}"
     remedy = (
-        "Pass names=[name for name, _ in model.named_parameters()], group by group, or "
-        'order="given" if params was passed in that order'
+        "Pass names=[name for name, _ in model.named_parameters()], group by group, with "
+        'order="given" if that is alphabetical; or order="given" alone, if params was passed in '
+        "that order"
     )
-    if sorted_by_jax:
-        raise ValueError(
-            "to_state_dict(): params is in alphabetical order, as JAX leaves dicts behind, and "
-            f"shapes do not tell {pair}. {remedy.partition(', or')[0]}"
-        )
+    if doubt:
+        raise ValueError(f"to_state_dict(): {doubt}, and shapes do not tell {pair}. {remedy}")
     if lost:
         raise ValueError(
             "to_state_dict(): the dict that was loaded had no names and no state to tell which of "
