@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from torchwise.state_dict.layout import Layout, is_ignored
+from torchwise.structure import named
 
 _BUFFERS = ("running_mean", "running_var", "num_batches_tracked")
 
@@ -78,8 +79,17 @@ def has_named_ids(groups: Sequence[Mapping[str, Any]]) -> bool:
 def listed_names(
     names: Iterable[Any], left_out: Callable[[str], bool] = lambda _: False
 ) -> tuple[list[str], list[list[str]] | None]:
-    """Return names in one list, and by group if they were given so; without some."""
-    given = [one if isinstance(one, str) else list(one) for one in names]
+    """Return names in one list, and by group if they were given so; without some.
+
+    Raises:
+        TypeError: for what is neither.
+    """
+    given = [list(one) if isinstance(one, list | tuple) else one for one in names]
+    wrong = [one for one in given if not isinstance(one, str | list)]
+    if wrong:
+        raise TypeError(
+            f"names: {wrong[0]!r} is {named(wrong[0])}: pass names, or a list for each group"
+        )
     by_group = any(isinstance(one, list) for one in given)
     groups = [[one] if isinstance(one, str) else one for one in given]
     kept = [[name for name in group if not left_out(name)] for group in groups]
