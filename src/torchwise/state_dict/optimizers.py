@@ -108,7 +108,7 @@ def from_state_dict(
     leaf_of = {one.identity: leaf for leaf, one in placed}
     choice = exchangeable([one for _, one in placed]) if doubt else []
     for exchanged in choice:
-        _refuse_choice(str(doubt), exchanged)
+        _refuse_choice(str(doubt), exchanged, len(groups))
     held = {leaf_of[identity]: entry for identity, entry in loaded.items()}
     chains = [
         rule_chain(rule, [held.get(leaf) for leaf in own], per_parameter_steps)
@@ -195,16 +195,21 @@ def _label(one: Placed) -> str:
     return f"parameter {one.identity} ({one.place.name or one.place.path})"
 
 
-def _refuse_choice(doubt: str, exchanged: Sequence[Placed]) -> None:
+def _refuse_choice(doubt: str, exchanged: Sequence[Placed], groups: int) -> None:
     """Raise a ValueError if it matters which of these parameters is which."""
     pair = first_that_differ(exchanged)
     if pair:
+        names = (
+            "names=[name for name, _ in model.named_parameters()] if the optimizer was made from "
+            "model.parameters()"
+            if groups == 1
+            else f"names= with a list of torch's names for each of its {groups} groups"
+        )
         raise ValueError(
             f"from_state_dict(): {doubt}, and shapes do not tell {_label(pair[0])} from "
-            f"{_label(pair[1])}: {len(exchanged)} parameters could be exchanged. Pass names=, "
-            "torch's names in the order of the ids (those of model.named_parameters(), group by "
-            'group), with order="given" if that is alphabetical; or order="given" alone, if params '
-            "was passed in the order of the ids"
+            f"{_label(pair[1])}: {len(exchanged)} parameters could be exchanged. Pass {names}, "
+            'with order="given" if that is alphabetical; or order="given" alone, if params was '
+            "passed in the order of the ids"
         )
 
 
