@@ -22,6 +22,7 @@ LAYERS = [
         "rule",
         "sparse",
         "structure",
+        "passing_order",
         "trees",
         "frames",
         "norms",

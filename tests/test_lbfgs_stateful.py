@@ -188,6 +188,33 @@ def test_a_state_of_another_parameter_is_refused():
         run.load_state_dict(broken)
 
 
+def test_the_history_of_named_parameters_is_found_by_name_in_any_order():
+    """Also where the first parameter, which has the state in torch, is another."""
+    target = {"a": jnp.arange(2.0), "c": jnp.full(1, 2j, jnp.complex64), "b": jnp.full((1, 2), 3.0)}
+    start = {"a": jnp.ones(2), "b": jnp.zeros((1, 2)), "c": jnp.zeros(1, jnp.complex64)}
+
+    def loss(params):
+        return sum(jnp.sum(jnp.abs(params[name] - target[name]) ** 4) for name in target)
+
+    def step(optimizer):
+        def closure():
+            optimizer.zero_grad()
+            return optimizer.backward(loss)
+
+        optimizer.step(closure)
+
+    first = LBFGS(start, lr=0.1, max_iter=3)
+    step(first)
+    saved, params = first.state_dict(), first.params
+    step(first)
+    for order in ("acb", "bca"):
+        other = LBFGS({name: params[name] for name in order}, lr=0.1, max_iter=3)
+        other.load_state_dict(saved)
+        step(other)
+        for name in order:
+            np.testing.assert_allclose(other.params[name], first.params[name], rtol=1e-5)
+
+
 def test_an_exception_in_the_closure_leaves_the_optimizer_as_it_was():
     run = Ours(rosenbrock, PROBLEMS["rosenbrock"][1]("float32"), **SEARCH)
     run.step()

@@ -27,12 +27,17 @@ class Grouping:
         labels: a tree like the parameters, with the number of the group of each.
         options: for each group, the state dict's group without its parameters, or None.
         saved: the leaves whose state was in the state dict, in its order.
+        ids: the name that the state dict had for the id of each leaf; None if it counted.
+        ordered: whether it is known which leaf has which id. It need not be: where there is no
+            state, any order does for the steps, but not for a dict.
     """
 
     members: tuple[tuple[int, ...], ...]
     labels: Any
     options: tuple[Mapping[str, Any] | None, ...]
     saved: tuple[int, ...]
+    ids: Mapping[int, str] | None = None
+    ordered: bool = True
 
 
 class Routing(NamedTuple):
@@ -219,6 +224,7 @@ def group_leaves(
     members: Sequence[Sequence[int]],
     options: Sequence[Mapping[str, Any]] | None = None,
     saved: Sequence[int] = (),
+    **facts: Any,
 ) -> Grouping:
     """Return a grouping of the leaves of a tree.
 
@@ -227,12 +233,13 @@ def group_leaves(
         members: for each group, the positions of its leaves; each leaf is in one group.
         options: see `Grouping`.
         saved: see `Grouping`.
+        **facts: `ids` and `ordered` of `Grouping`.
     """
     structure = jax.tree.structure(params)
     owner = {leaf: number for number, leaves in enumerate(members) for leaf in leaves}
     labels = structure.unflatten([owner[leaf] for leaf in range(structure.num_leaves)])
     kept = (None,) * len(members) if options is None else tuple(options)
-    return Grouping(tuple(map(tuple, members)), labels, kept, tuple(saved))
+    return Grouping(tuple(map(tuple, members)), labels, kept, tuple(saved), **facts)
 
 
 def chain_states(state: Any) -> list[ChainState]:

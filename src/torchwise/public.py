@@ -31,7 +31,9 @@ from torchwise.rules.sgd import sgd
 from torchwise.rules.sparse_adam import sparse_adam
 from torchwise.state_dict.layout import Layout
 from torchwise.state_dict.models import params_from_state_dict, params_to_state_dict
-from torchwise.state_dict.optimizers import from_state_dict, to_state_dict
+from torchwise.state_dict.names import parameter_names
+from torchwise.state_dict.optimizers import from_state_dict
+from torchwise.state_dict.writing import to_state_dict
 from torchwise.transformation import Chain, chain
 
 __all__ = [
@@ -65,6 +67,7 @@ __all__ = [
     "nadam",
     "nn",
     "optim",
+    "parameter_names",
     "params_from_state_dict",
     "params_to_state_dict",
     "radam",

@@ -26,7 +26,7 @@ def total(params):
     [
         ([W, B], None),
         ((W, B), None),
-        ({"w": W, "b": B}, ["b", "w"]),
+        ({"w": W, "b": B}, ["w", "b"]),
         ({"layer": [W, B]}, ["layer.0", "layer.1"]),
         ([{"w": W}, {"w": B}], ["0.w", "1.w"]),
         ([optim.Parameter(W), optim.Parameter(B)], None),

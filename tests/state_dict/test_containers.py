@@ -164,6 +164,9 @@ class Model(nnx.Module):
         self.norm = nnx.BatchNorm(3, rngs=nnx.Rngs(0))
 
 
+TORCHS_ORDER = ["linear.weight", "linear.bias", "norm.weight", "norm.bias"]
+
+
 @pytest.mark.parametrize("around", ["plain", *AROUND])
 @pytest.mark.parametrize("inner", [sgd(), torchwise.adam(0.1)], ids=["SGD", "Adam"])
 def test_the_optimizer_of_flax(around, inner):
@@ -174,13 +177,12 @@ def test_the_optimizer_of_flax(around, inner):
         with jax.numpy_dtype_promotion("standard"):
             optimizer.update(model, nnx.state(model, nnx.Param))
     params, layout = nnx.state(model, nnx.Param), torchwise.layouts.flax_nnx(model)
-    saved = torchwise.to_state_dict(transform, optimizer.opt_state, params, layout=layout)
+    options = {"layout": layout, "names": TORCHS_ORDER}
+    saved = torchwise.to_state_dict(transform, optimizer.opt_state, params, **options)
     state = chain_state(nnx.as_pure(optimizer.opt_state))
-    expected = torchwise.to_state_dict(inner, state, nnx.as_pure(params), layout=layout)
+    expected = torchwise.to_state_dict(inner, state, nnx.as_pure(params), **options)
     assert_same(saved, expected)
-    assert saved["param_groups"][0]["param_names"] == [
-        *("linear.bias", "linear.weight", "norm.bias", "norm.weight"),
-    ]
+    assert saved["param_groups"][0]["param_names"] == TORCHS_ORDER
 
 
 def test_the_groups_of_the_optimizer_of_flax():
@@ -194,10 +196,11 @@ def test_the_groups_of_the_optimizer_of_flax():
     params = nnx.state(model, nnx.Param)
     optimizer.update(model, params)
     layout = torchwise.layouts.flax_nnx(model)
-    saved = torchwise.to_state_dict(transform, optimizer.opt_state, params, layout=layout)
+    options = {"layout": layout, "names": TORCHS_ORDER}
+    saved = torchwise.to_state_dict(transform, optimizer.opt_state, params, **options)
     assert [group["param_names"] for group in saved["param_groups"]] == [
         ["linear.weight"],
-        ["linear.bias", "norm.bias", "norm.weight"],
+        ["linear.bias", "norm.weight", "norm.bias"],
     ]
     assert saved["state"][0]["momentum_buffer"].shape == (3, 2)
 

@@ -7,6 +7,7 @@ import jax
 import numpy as np
 
 from torchwise.optim.parameter import Parameter
+from torchwise.passing_order import passing_order
 from torchwise.trees import has_names, is_optimizable, path_name
 
 
@@ -15,7 +16,7 @@ class Collection(NamedTuple):
 
     Attributes:
         tree: what was passed, with a `Parameter` in the place of each array that is optimized.
-        parameters: those parameters, in the order of passing. JAX sorts the keys of a dict.
+        parameters: those parameters, in the order of passing: a dict's is that of insertion.
         names: one name per parameter, or None.
     """
 
@@ -76,7 +77,8 @@ def collect(params: Any) -> Collection:
     entries, treedef = jax.tree.flatten_with_path(params)
     by_path = has_names(path for path, _ in entries)
     leaves = [_wrap(leaf, path_name(path) if by_path else None) for path, leaf in entries]
-    parameters = [leaf for leaf in leaves if isinstance(leaf, Parameter)]
+    ordered = (leaves[index] for index in passing_order(params))
+    parameters = [leaf for leaf in ordered if isinstance(leaf, Parameter)]
     names = [parameter.name for parameter in parameters if parameter.name is not None]
     if names and len(names) < len(parameters):
         raise ValueError(

@@ -1,13 +1,16 @@
 """The state of LBFGS as torch writes it: one dict, with the history as lists of vectors."""
 
 import functools
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from torchwise.numbers import number
+from torchwise.optim.parameter import Parameter
 from torchwise.optim.state import State
 from torchwise.optim.state_dicts import Group, match, refuse_problems
 from torchwise.quasi_newton.history import History
@@ -105,6 +108,8 @@ def from_dict(
     first = param_groups[0]["params"][0]
     params = [parameter.own_array for parameter in param_groups[0]["params"]]
     size, dtype = vector_size(params), vector_dtype(params)
+    theirs = [owners[identity].parameter for identity in state_dict["param_groups"][0]["params"]]
+    places = _places(theirs, param_groups[0]["params"])
     state = State()
     for identity, values in state_dict["state"].items():
         given = {key: value for key, value in values.items() if value is not None}
@@ -112,18 +117,19 @@ def from_dict(
             problems.append(f"state of {identity!r}, which no group has")
         elif given:
             owner = owners[identity]
-            wrong = [] if owner.parameter is first else ["has a state, but no other than the first"]
+            is_first = owner.parameter is theirs[0]
+            wrong = [] if is_first else ["has a state, but no other than the first"]
             wrong += _key_problems(given)
             entry: dict[str, Any] = {}
             for key, value in given.items():
                 try:
-                    entry[key] = _value(key, value, size, dtype)
+                    entry[key] = _value(key, value, size, dtype, places)
                 except (TypeError, ValueError) as error:
                     wrong.append(f"{key!r} {error}")
             if len({len(entry[key]) for key in _HISTORY if key in entry}) > 1:
                 wrong.append(f"{', '.join(map(repr, _HISTORY))} have different lengths")
             problems += [f"{owner.label}: {problem}" for problem in wrong]
-            state[owner.parameter] = entry
+            state[first] = entry
     refuse_problems(problems)
     return groups, state
 
@@ -136,8 +142,18 @@ def _key_problems(given: Mapping[str, Any]) -> list[str]:
     return unexpected + [f"missing state {key!r}" for key in needed if key not in given]
 
 
-def _value(key: str, value: Any, size: int, dtype: Any) -> Any:
-    """Return a value in JAX's memory.
+def _places(theirs: Sequence[Parameter], ours: Sequence[Parameter]) -> np.ndarray | slice:
+    """Return where in a saved vector the numbers of our parameters are, in our order."""
+    if list(theirs) == list(ours):
+        return slice(None)
+    sizes = [vector_size(parameter.own_array) for parameter in theirs]
+    ends = itertools.accumulate(sizes)
+    own = {one: range(end - size, end) for one, size, end in zip(theirs, sizes, ends)}
+    return np.concatenate([np.asarray(own[one], int) for one in ours])
+
+
+def _value(key: str, value: Any, size: int, dtype: Any, places: np.ndarray | slice) -> Any:
+    """Return a value in JAX's memory; vectors in our order of the parameters.
 
     Raises:
         TypeError, ValueError: if it does not fit, without the name of the key.
@@ -148,20 +164,23 @@ def _value(key: str, value: Any, size: int, dtype: Any) -> Any:
             raise ValueError(f"is {count}, but a count must be at least 0 and below 2**31")
         return count
     if key in _VECTORS:
-        return _array(value, (size,), dtype)
+        return _array(value, (size,), dtype, places)
     if key in (*_HISTORY, "al"):
         if not isinstance(value, list | tuple):
             raise TypeError(f"is a {type(value).__name__}, no list")
-        shape = (size,) if key in ("old_dirs", "old_stps") else ()
-        return [None if one is None and key == "al" else _array(one, shape, dtype) for one in value]
+        if key in ("old_dirs", "old_stps"):
+            return [_array(one, (size,), dtype, places) for one in value]
+        return [None if one is None and key == "al" else _array(one, (), dtype) for one in value]
     return value if isinstance(value, int | float) else _array(value, (), dtype)
 
 
-def _array(value: Any, shape: tuple[int, ...], dtype: Any) -> jax.Array:
+def _array(
+    value: Any, shape: tuple[int, ...], dtype: Any, places: np.ndarray | slice | None = None
+) -> jax.Array:
     array = any_array(value)
     if array.shape != shape:
         raise ValueError(f"has shape {array.shape}, but {shape} is wanted")
-    return adopted(array, dtype)
+    return adopted(array if places is None else array[places], dtype)
 
 
 def _stacked(rows: jax.Array, vectors: Sequence[jax.Array]) -> jax.Array:

@@ -4,6 +4,7 @@ import functools
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
+from types import MappingProxyType
 from typing import Any, ClassVar
 
 import jax
@@ -74,6 +75,7 @@ class Optimizer(Hooked):
 
     rule: ClassVar[type[Rule]]
     example: ClassVar[str] = EXAMPLE
+    _ids: Mapping[Parameter, str] = MappingProxyType({})  # where a dict that was loaded had names
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -352,15 +354,17 @@ class Optimizer(Hooked):
     # State dicts.
 
     def state_dict(self) -> dict[str, Any]:
-        """Return torch's dict: `state` by integer id, and `param_groups`.
+        """Return torch's dict: `state` by id, and `param_groups`.
 
+        Ids are numbers in the order of the groups, within a group that in which its parameters were
+        passed; or names, if the dict that was loaded had names for ids, as those of FSDP.
         Arrays are shared with the optimizer, which never changes an array that others refer to.
         """
         for hook in self._state_dict_pre_hooks.values():
             hook(self)
         with lock:
             settle()
-            state_dict = state_dicts.to_dict(self.param_groups, self._state)
+            state_dict = state_dicts.to_dict(self.param_groups, self._state, self._ids)
         for hook in self._state_dict_post_hooks.values():
             result = hook(self, state_dict)
             if result is not None:
@@ -370,8 +374,10 @@ class Optimizer(Hooked):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take over groups and state of a dict that `state_dict` or torch made.
 
-        Parameters are matched by name where both sides have names, else by position. Everything is
-        checked before anything is changed.
+        Parameters are matched by name where both sides have names, else by place, as in torch: in
+        the order in which they were passed, of a dict that of its keys. (`jax.jit` and
+        `jax.tree.map` return dicts with sorted keys.) Ids that are strings, as those of FSDP, are
+        names. Everything is checked before anything is changed.
 
         Raises:
             ValueError: listing all that is missing, unexpected or of another shape, by name; or
@@ -389,7 +395,9 @@ class Optimizer(Hooked):
         with lock:
             settle()
             groups, state = self._loaded(state_dict)
-            vars(self).update(param_groups=groups, _state=state)  # at once: an interrupt may come
+            ids = state_dicts.names_for_ids(state_dict, groups)
+            # At once: an interrupt may come.
+            vars(self).update(param_groups=groups, _state=state, _ids=ids)
         for hook in self._load_state_dict_post_hooks.values():
             hook(self)
 

@@ -1,5 +1,6 @@
 """State dicts of stateful optimizers: everything is checked first, then handed over at once."""
 
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -14,21 +15,47 @@ from torchwise.state_dict.entry import Target, load_state
 from torchwise.state_dict.form import malformed, malformed_group, malformed_names
 from torchwise.state_dict.layout import Place
 from torchwise.state_dict.matching import match_names
+from torchwise.state_dict.names import has_named_ids, own_names
 
 Group = dict[str, Any]
 
 
-def to_dict(param_groups: Sequence[Group], state: State) -> dict[str, Any]:
-    """Return torch's layout: ids count the parameters through all groups."""
-    ids: dict[Parameter, int] = {}
+def to_dict(
+    param_groups: Sequence[Group], state: State, named: Mapping[Parameter, str]
+) -> dict[str, Any]:
+    """Return torch's layout: ids count the parameters through all groups, or are names.
+
+    Args:
+        param_groups: of the optimizer.
+        state: likewise.
+        named: what `names_for_ids` returned for the dict that was loaded.
+    """
+    ids: dict[Parameter, int | str] = {}
     groups = []
     for group in param_groups:
-        for parameter in group["params"]:
-            ids[parameter] = len(ids)
-        packed = {key: _copied(value) for key, value in group.items() if key != "params"}
+        names = group.get("param_names", []) if named else []
+        for parameter, name in itertools.zip_longest(group["params"], names):
+            ids[parameter] = named.get(parameter) or name or len(ids)
+        # Where ids are names, torch's set_optimizer_state_dict() fails on other names.
+        left_out = ("params", "param_names") if named else ("params",)
+        packed = {key: _copied(value) for key, value in group.items() if key not in left_out}
         groups.append({**packed, "params": [ids[parameter] for parameter in group["params"]]})
     written = {ids[parameter]: dict(values) for parameter, values in state.items() if values}
     return {"state": written, "param_groups": groups}
+
+
+def names_for_ids(
+    state_dict: Mapping[str, Any], param_groups: Sequence[Group]
+) -> dict[Parameter, str]:
+    """Return the ids of a dict in which they are names, for the groups that were made of it."""
+    saved = state_dict["param_groups"]
+    if not has_named_ids(saved):
+        return {}
+    return {
+        parameter: name
+        for theirs, group in zip(saved, param_groups)
+        for parameter, name in zip(group["params"], group.get("param_names", theirs["params"]))
+    }
 
 
 class Owner(NamedTuple):
@@ -156,7 +183,7 @@ def refuse_problems(problems: Sequence[str]) -> None:
 def _match(index: int, saved: Group, live: Group) -> tuple[list[tuple[Parameter, str]], list[str]]:
     """Return the parameter and the label of each saved id: by name where both sides have names."""
     parameters = live["params"]
-    theirs, ours = saved.get("param_names"), live.get("param_names")
+    theirs, ours = own_names([saved]), live.get("param_names")
     if theirs is None or ours is None:
         labels = [f"parameter {identity}" for identity in saved["params"]]
         return list(zip(parameters, labels)), []

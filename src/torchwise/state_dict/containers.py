@@ -7,7 +7,7 @@ names that optax gives them where it decides which parameters a chain has, else 
 import functools
 import inspect
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -15,49 +15,24 @@ import numpy as np
 import optax
 
 from torchwise.state_dict.neighbors import name_of, refuse_neighbor
+from torchwise.state_dict.parts import (
+    Node,
+    Part,
+    loaded_parts,
+    refuse_other_state,
+    routing_of,
+)
 from torchwise.states import ChainState
-from torchwise.structure import difference
 from torchwise.transformation import Chain, Definition
-
-
-class Part(NamedTuple):
-    """A chain, and what it works on.
-
-    Attributes:
-        chain: one that ends in a rule.
-        state: its state; its trees have the leaves of its members alone.
-        members: where its parameters stand among the leaves of the whole tree.
-    """
-
-    chain: Chain
-    state: ChainState
-    members: tuple[int, ...]
-
-
-class _Node(NamedTuple):
-    """A transformation with its state, and the tree that it sees.
-
-    Attributes:
-        init: optax's function.
-        update: likewise.
-        state: of the transformation.
-        params: the parameters, with a MaskedNode for those that others have.
-        places: the same tree, with the position of each leaf in the whole tree.
-    """
-
-    init: Any
-    update: Any
-    state: Any
-    params: Any
-    places: Any
 
 
 def parts_of(transform: Any, state: Any, params: Any) -> list[Part]:
     """Return the chains that a transformation consists of.
 
     Args:
-        transform: a chain, or `optax.chain`, `named_chain`, `partition`, `masked`, `MultiSteps` or
-            `inject_hyperparams` around chains, in each other too; or another container around one.
+        transform: a chain, `ParamGroups`, or `optax.chain`, `named_chain`, `partition`, `masked`,
+            `MultiSteps` or `inject_hyperparams` around them, in each other too; or another
+            container around one chain.
         state: its state, `bare`.
         params: the parameters.
 
@@ -69,28 +44,13 @@ def parts_of(transform: Any, state: Any, params: Any) -> list[Part]:
     init, update = _functions(transform)
     structure = jax.tree.structure(params)
     places = structure.unflatten(range(structure.num_leaves))
-    node = _Node(init, update, state, params, places)
+    node = Node(init, update, state, params, places)
     if not _has_chain(node):
         raise TypeError(
             "to_state_dict() needs a torchwise chain, a transformation around one, or what "
             f"from_state_dict() returned, but got {type(transform).__name__} with none"
         )
     return list(_parts(node))
-
-
-def bare(tree: Any) -> Any:
-    """Return a tree with what Flax's variables hold in the place of the variables."""
-
-    def is_variable(node: Any) -> bool:
-        return type(node).__module__.startswith("flax.") and hasattr(node, "get_value")
-
-    def held(node: Any) -> Any:
-        # An array, or the MaskedNode that optax has put in its place.
-        return jax.tree.leaves(node, is_leaf=lambda inner: inner is not node)[0]
-
-    return jax.tree.map(
-        lambda node: held(node) if is_variable(node) else node, tree, is_leaf=is_variable
-    )
 
 
 def _functions(transform: Any) -> tuple[Any, Any]:
@@ -106,7 +66,11 @@ def _definition(init: Any) -> Definition | None:
     return None
 
 
-def _parts(node: _Node) -> Iterator[Part]:
+def _parts(node: Node) -> Iterator[Part]:
+    routing = routing_of(node.update)
+    if routing is not None:
+        yield from loaded_parts(routing, node)
+        return
     definition = _definition(node.init)
     if definition is not None:
         yield _part(definition, node)
@@ -124,7 +88,7 @@ def _parts(node: _Node) -> Iterator[Part]:
         yield _part_by_search(node)
 
 
-def _in_sequence(kind: str, inner: list[_Node]) -> Iterator[Part]:
+def _in_sequence(kind: str, inner: list[Node]) -> Iterator[Part]:
     taken: set[int] = set()
     for one in inner:
         if not _has_chain(one):
@@ -141,18 +105,13 @@ def _in_sequence(kind: str, inner: list[_Node]) -> Iterator[Part]:
             yield part
 
 
-def _part(definition: Definition, node: _Node) -> Part:
+def _part(definition: Definition, node: Node) -> Part:
     chain = Chain(definition.transforms, definition.per_parameter_steps)
-    problem = difference(node.state, bare(jax.eval_shape(chain.init, node.params)))
-    if problem:
-        raise ValueError(
-            f"to_state_dict(): the state is not that of these parameters: {problem}; pass what "
-            "init(), step() or update() of this transform returned for them"
-        )
+    refuse_other_state(node._replace(init=chain.init), node.params)
     return Part(chain, node.state, tuple(jax.tree.leaves(node.places)))
 
 
-def _part_by_search(node: _Node) -> Part:
+def _part_by_search(node: Node) -> Part:
     """Return the one chain of a container that is not known, if its state is all that there is."""
     name = name_of(node.init, node.update)
     found = {id(one): one for one in _search((node.init, node.update), set())}
@@ -168,8 +127,8 @@ def _part_by_search(node: _Node) -> Part:
     return _part(definition, node._replace(state=states[0]))
 
 
-def _has_chain(node: _Node) -> bool:
-    if _definition(node.init) is not None:
+def _has_chain(node: Node) -> bool:
+    if _definition(node.init) is not None or routing_of(node.update) is not None:
         return True
     kind, inner = _inner(node)
     if kind is None:
@@ -177,7 +136,7 @@ def _has_chain(node: _Node) -> bool:
     return any(map(_has_chain, inner))
 
 
-def _inner(node: _Node) -> tuple[str | None, list[_Node]]:
+def _inner(node: Node) -> tuple[str | None, list[Node]]:
     """Return which container of optax this is, and what is in it; None for another."""
     owner = getattr(node.init, "__self__", None)
     if isinstance(owner, optax.MultiSteps):
@@ -192,7 +151,7 @@ def _inner(node: _Node) -> tuple[str | None, list[_Node]]:
     return kind, reader(node, held)
 
 
-def _of_chain(node: _Node, held: Any) -> list[_Node]:
+def _of_chain(node: Node, held: Any) -> list[Node]:
     updates = inspect.getclosurevars(node.update).nonlocals["update_fns"]
     return [
         node._replace(init=init, update=update, state=state)
@@ -200,17 +159,17 @@ def _of_chain(node: _Node, held: Any) -> list[_Node]:
     ]
 
 
-def _of_named_chain(node: _Node, held: Any) -> list[_Node]:
+def _of_named_chain(node: Node, held: Any) -> list[Node]:
     return [_within(node, one, node.state[name]) for name, one in held["transforms"]]
 
 
-def _of_masked(node: _Node, held: Any) -> list[_Node]:
+def _of_masked(node: Node, held: Any) -> list[Node]:
     mask = held["mask"]
     mask = mask(node.params) if callable(mask) else mask
     return [_under(mask, _within(node, held["inner"], node.state.inner_state))]
 
 
-def _of_partition(node: _Node, held: Any) -> list[_Node]:
+def _of_partition(node: Node, held: Any) -> list[Node]:
     labels = held["param_labels"]
     labels = labels(node.params) if callable(labels) else labels
     return [
@@ -222,7 +181,7 @@ def _of_partition(node: _Node, held: Any) -> list[_Node]:
     ]
 
 
-def _of_injected(node: _Node, held: Any) -> list[_Node]:
+def _of_injected(node: Node, held: Any) -> list[Node]:
     """Return the chain with the hyperparameters of its next step, arrays as in the run."""
     values = {key: jnp.asarray(value) for key, value in node.state.hyperparams.items()}
     for key, schedule in held["sched_hps"].items():
@@ -232,7 +191,7 @@ def _of_injected(node: _Node, held: Any) -> list[_Node]:
     return [_within(node, transform, node.state.inner_state)]
 
 
-def _of_multi_steps(owner: Any, node: _Node) -> _Node:
+def _of_multi_steps(owner: Any, node: Node) -> Node:
     if int(node.state.mini_step):
         raise ValueError(
             f"to_state_dict(): optax.MultiSteps holds the gradients of {int(node.state.mini_step)} "
@@ -241,7 +200,7 @@ def _of_multi_steps(owner: Any, node: _Node) -> _Node:
     return _within(node, vars(owner)["_opt"], node.state.inner_opt_state)
 
 
-_READERS: dict[str, Callable[[_Node, Any], list[_Node]]] = {
+_READERS: dict[str, Callable[[Node, Any], list[Node]]] = {
     "chain": _of_chain,
     "named_chain": _of_named_chain,
     "masked": _of_masked,
@@ -250,11 +209,11 @@ _READERS: dict[str, Callable[[_Node, Any], list[_Node]]] = {
 }
 
 
-def _within(node: _Node, transform: Any, state: Any) -> _Node:
+def _within(node: Node, transform: Any, state: Any) -> Node:
     return node._replace(init=transform.init, update=transform.update, state=state)
 
 
-def _under(mask: Any, node: _Node) -> _Node:
+def _under(mask: Any, node: Node) -> Node:
     """Return a node that sees only what a mask, or a prefix of one, lets through."""
 
     def masked(tree: Any) -> Any:

@@ -103,6 +103,12 @@ def _initial_arrays(rule: Rule, param: jax.Array) -> dict[str, Any]:
     return arrays_of([part.init(param) for part in rule.parts()])
 
 
+def expected_shapes(rule: Rule, place: Place) -> dict[str, tuple[int, ...]]:
+    """Return the shape that each array of a parameter's state has in torch."""
+    needed, _ = _shapes(_Hashed(rule), place.shape, place.dtype, False)
+    return {key: _expected(like, place) for key, like in needed.items()}
+
+
 def _shapes(
     hashed: _Hashed, shape: tuple[int, ...], dtype: Any, as_torch: bool
 ) -> tuple[dict[str, jax.ShapeDtypeStruct], dict[str, jax.ShapeDtypeStruct]]:
@@ -142,9 +148,13 @@ def _load(
 
 def _like(array: Any, like: Any, place: Place) -> jax.Array:
     """An array of the parameter's shape has the parameter's axes; any other is as it is."""
+    _check_shape(array, _expected(like, place))
     as_parameter = like.shape == place.shape
-    _check_shape(array, place.torch_shape if as_parameter else like.shape)
     return adopted(place.from_torch(array) if as_parameter else array, like.dtype)
+
+
+def _expected(like: Any, place: Place) -> tuple[int, ...]:
+    return place.torch_shape if like.shape == place.shape else like.shape
 
 
 def _step(rule: Rule, array: Any) -> np.ndarray | int:

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from torchwise.state_dict.splits import Split
+from torchwise.state_dict.splits import Split, used_splits
 from torchwise.trees import has_names, path_name
 
 Axes = tuple[int | None, ...]
@@ -56,6 +56,8 @@ class Layout(NamedTuple):
         tied: names under which torch's model has a second time what has another name, as
             `{"lm_head.weight": "wte.weight"}`. When parameters are loaded, both must be equal if
             both are there, and both are written. An optimizer of torch has the second name alone.
+        prefix: what all of torch's names begin with, and those of the tree do not, as `module.` of
+            DistributedDataParallel and `_orig_mod.` of `torch.compile`.
 
     Examples:
         >>> import jax.numpy as jnp, torchwise
@@ -70,6 +72,22 @@ class Layout(NamedTuple):
     ignore: Sequence[str] = ()
     splits: Sequence[Split] = ()
     tied: Mapping[str, str] = MappingProxyType({})
+    prefix: str = ""
+
+    def splits_of(self, places: Sequence["Place"]) -> list[Split]:
+        """Return the splits whose parts are among these places, with torch's names.
+
+        Raises:
+            ValueError: if only some parts of a split are.
+        """
+        splits = [split.prefixed(self.prefix) for split in self.splits]
+        return used_splits(splits, {place.name for place in places})
+
+    def tied_names(self) -> dict[str, str]:
+        """Return `tied` with the prefix."""
+        return {
+            f"{self.prefix}{second}": f"{self.prefix}{first}" for second, first in self.tied.items()
+        }
 
     def places(self, tree: Any) -> list["Place"]:
         """Return the place of every leaf, in order.
@@ -94,6 +112,7 @@ class Layout(NamedTuple):
     def _place(self, path: str, leaf: Any, named: bool) -> "Place":
         own = path if named else ""
         name = self.rename(path) if callable(self.rename) else self.rename.get(path, own)
+        name = f"{self.prefix}{name}" if name else name
         matching = (axes for key, axes in self.permute.items() if _matches(path, key))
         axes = next(matching, None)
         shape = jnp.shape(leaf)

@@ -7,16 +7,18 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from torchwise.passing_order import in_passing_order, passing_order
 from torchwise.state_dict.arrays import adopted, any_array
 from torchwise.state_dict.layout import Layout, Place, is_ignored
 from torchwise.state_dict.matching import match_names
-from torchwise.state_dict.splits import join_arrays, split_arrays, torch_names, used_splits
+from torchwise.state_dict.splits import join_arrays, split_arrays, torch_names
 
 
 def params_from_state_dict(
     state_dict: Mapping[str, Any],
     params: Any,
     *,
+    prefix: str = "",
     layout: Layout = Layout(),  # noqa: B008 (immutable)
 ) -> Any:
     """Return a tree with the values of a torch model, each with the type of the tree's own.
@@ -25,6 +27,9 @@ def params_from_state_dict(
         state_dict: what `state_dict()` of a torch module returned or a checkpoint holds, with
             arrays of numpy, JAX or torch.
         params: a tree of arrays, or of `jax.ShapeDtypeStruct`: what to fill, with its names.
+        prefix: what torch's names begin with, and those of the tree do not: `"module."` of
+            DistributedDataParallel, `"_orig_mod."` of `torch.compile`, or `"net."` of a
+            LightningModule.
         layout: how names and axes differ. Without it a square matrix that torch has transposed
             would be taken as it is: its shape does not tell.
 
@@ -39,13 +44,15 @@ def params_from_state_dict(
         >>> torchwise.params_from_state_dict(saved, tree, layout=layout)["kernel"].shape
         (3, 2)
     """
+    layout = layout._replace(prefix=f"{prefix}{layout.prefix}")
     places = layout.places(params)
-    splits = used_splits(layout.splits, {place.name for place in places})
+    splits = layout.splits_of(places)
     ours = torch_names([place.name for place in places], splits)
+    tied = layout.tied_names()
     given = [
         name
         for name in state_dict
-        if name in ours or not (name in layout.tied or is_ignored(name, layout))
+        if name in ours or not (name in tied or is_ignored(name, layout))
     ]
     _, problems = match_names(given, ours)
     arrays, wrong = split_arrays(state_dict, splits)
@@ -67,7 +74,7 @@ def params_from_state_dict(
     if problems:
         listed = "\n  ".join(problems)
         raise ValueError(f"params_from_state_dict(): the state dict does not fit:\n  {listed}")
-    return jax.tree.structure(params).unflatten(values)
+    return in_passing_order(jax.tree.structure(params).unflatten(values), params)
 
 
 def _undecided(places: Sequence[Place], as_here: Sequence[Place]) -> list[str]:
@@ -89,7 +96,7 @@ def _undecided(places: Sequence[Place], as_here: Sequence[Place]) -> list[str]:
 def _untied(state_dict: Mapping[str, Any], layout: Layout) -> list[str]:
     """Return the tied names whose arrays differ."""
     problems = []
-    for second, first in layout.tied.items():
+    for second, first in layout.tied_names().items():
         if second in state_dict and first in state_dict:
             one, other = (np.asarray(any_array(state_dict[name])) for name in (first, second))
             if one.shape != other.shape or one.tobytes() != other.tobytes():
@@ -100,12 +107,14 @@ def _untied(state_dict: Mapping[str, Any], layout: Layout) -> list[str]:
 def params_to_state_dict(
     params: Any,
     *,
+    prefix: str = "",
     layout: Layout = Layout(),  # noqa: B008 (immutable)
 ) -> dict[str, jax.Array]:
     """Return the parameters by torch's names, with torch's axes: what torch's modules load.
 
     Args:
         params: a tree of arrays.
+        prefix: as for `params_from_state_dict`.
         layout: as for `params_from_state_dict`, whose inverse this is.
 
     Examples:
@@ -115,9 +124,14 @@ def params_to_state_dict(
         >>> saved["weight"].shape
         (2, 3)
     """
-    leaves = map(jnp.asarray, jax.tree.leaves(params))
+    layout = layout._replace(prefix=f"{prefix}{layout.prefix}")
     places = layout.places(params)
-    arrays = {place.name: place.to_torch(leaf) for place, leaf in zip(places, leaves)}
-    arrays = join_arrays(arrays, used_splits(layout.splits, arrays))
-    tied = {second: arrays[first] for second, first in layout.tied.items() if first in arrays}
+    leaves = jax.tree.leaves(params)
+    arrays = {
+        places[index].name: places[index].to_torch(jnp.asarray(leaves[index]))
+        for index in passing_order(params)
+    }
+    arrays = join_arrays(arrays, layout.splits_of(places))
+    names = layout.tied_names()
+    tied = {second: arrays[first] for second, first in names.items() if first in arrays}
     return {**arrays, **tied}

@@ -8,6 +8,7 @@ import numpy as np
 from torchwise.rule import Rule
 from torchwise.state_dict.arrays import any_array
 from torchwise.state_dict.layout import Place
+from torchwise.state_dict.names import own_names
 from torchwise.state_dict.splits import Split
 
 Saved = Mapping[Any, Mapping[str, Any]]
@@ -31,8 +32,7 @@ def split_state(
     Raises:
         ValueError: if there are no names, if a split changes numbers, or if a state fits none.
     """
-    if names is None and all("param_names" in group for group in groups):
-        names = [name for group in groups for name in group["param_names"]]
+    names = own_names(groups) if names is None else names
     ids = [identity for group in groups for identity in group["params"]]
     if names is None or len(names) != len(ids):
         split = splits[0]
@@ -47,6 +47,7 @@ def split_state(
     new_groups = []
     for group in groups:
         members: list[Any] = []
+        start = len(new_names)
         for identity in group["params"]:
             split = by_name.get(name_of[identity])
             if split is None:
@@ -58,7 +59,8 @@ def split_state(
             members += own
             new_names += split.parts
             divided[identity] = split, own
-        new_groups.append({**group, "params": members})
+        kept = {"param_names": new_names[start:]} if "param_names" in group else {}
+        new_groups.append({**group, **kept, "params": members})
     new: dict[Any, Any] = {}
     for identity, entry in saved.items():
         split, own = divided.get(identity, (None, [identity]))

@@ -32,6 +32,11 @@ class Split(NamedTuple):
     moves_numbers: bool = True
     why_not: str = ""
 
+    def prefixed(self, prefix: str) -> "Split":
+        """Return the same with a prefix in front of all names."""
+        names, parts = (tuple(f"{prefix}{one}" for one in own) for own in (self.names, self.parts))
+        return self._replace(names=names, parts=parts)
+
 
 def joined(name: str, parts: Sequence[str], lengths: Sequence[int]) -> Split:
     """Return the split of an array that holds others behind each other, along its first axis.
