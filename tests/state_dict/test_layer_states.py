@@ -370,6 +370,12 @@ def test_calls_tell_linens_order():
     assert layout.permute["Dense_0.kernel"].factors == (8, 4, 2, 2)
 
 
+def test_a_layer_of_linen_that_is_computed_again():
+    layer = linen.remat(linen.Dense)(2)
+    layout = layouts.flax_linen(layer, jax.ShapeDtypeStruct((1, 2), jnp.float32))
+    assert layout.permute["kernel"] == (1, 0)
+
+
 def test_names_of_modules():
     cells = nnx.eval_shape(
         lambda: nnx.List([nnx.LSTMCell(2, 3, rngs=rngs()), nnx.LSTMCell(3, 3, rngs=rngs())])

@@ -150,6 +150,8 @@ class Place(NamedTuple):
 
 
 def _flipped(array: Any, axes: Sequence[int]) -> Any:
+    if not axes:
+        return array
     return array[tuple(slice(None, None, -1 if axis in axes else 1) for axis in range(array.ndim))]
 
 

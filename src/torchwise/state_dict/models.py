@@ -42,12 +42,14 @@ def params_from_state_dict(
     places = layout.places(params)
     splits = used_splits(layout.splits, {place.name for place in places})
     ours = torch_names([place.name for place in places], splits)
+    own = {*ours}
     given = [
         name
         for name in state_dict
-        if name in ours or not (name in layout.tied or is_ignored(name, layout))
+        if name in own or not (name in layout.tied or is_ignored(name, layout))
     ]
     _, problems = match_names(given, ours)
+    problems += _left_out(given, ours, layout)
     arrays, wrong = split_arrays(state_dict, splits)
     problems += wrong + _untied(state_dict, layout)
     values, as_here = [], []
@@ -68,6 +70,20 @@ def params_from_state_dict(
         listed = "\n  ".join(problems)
         raise ValueError(f"params_from_state_dict(): the state dict does not fit:\n  {listed}")
     return jax.tree.structure(params).unflatten(values)
+
+
+def _left_out(given: Sequence[str], ours: Sequence[str], layout: Layout) -> list[str]:
+    """Return what is not in a tree although it is in the model that the layout is of."""
+    if callable(layout.rename):
+        return []
+    known = {*layout.rename.values(), *(name for split in layout.splits for name in split.names)}
+    names = [repr(name) for name in given if name in known and name not in ours]
+    if not names:
+        return []
+    return [
+        f"{', '.join(names)}: the model of the layout has them, but not this tree: pass all of its "
+        "arrays, as nnx.state(model, (nnx.Param, nnx.BatchStat)), or leave them out of the dict"
+    ]
 
 
 def _undecided(places: Sequence[Place], as_here: Sequence[Place]) -> list[str]:
