@@ -39,6 +39,8 @@ def params_from_state_dict(
         >>> torchwise.params_from_state_dict(saved, tree, layout=layout)["kernel"].shape
         (3, 2)
     """
+    tied = {first: state_dict[name] for name, first in layout.tied.items() if name in state_dict}
+    state_dict = {**tied, **state_dict}
     places = layout.places(params)
     splits = used_splits(layout.splits, {place.name for place in places})
     ours = torch_names([place.name for place in places], splits)
@@ -99,18 +101,24 @@ def _undecided(places: Sequence[Place], as_here: Sequence[Place]) -> list[str]:
     ]
     if square:
         problem += f"; {', '.join(square)} are square, so that it is not decided whether they have"
-    return [f"{problem}: name the layers, in layouts.flax_nnx(conv1d=[...], linear=[...])"]
+    return [
+        f"{problem}: name them in layouts.flax_nnx(conv1d=[...], linear=[...]), or change permute"
+    ]
 
 
 def _untied(state_dict: Mapping[str, Any], layout: Layout) -> list[str]:
     """Return the tied names whose arrays differ."""
     problems = []
     for second, first in layout.tied.items():
-        if second in state_dict and first in state_dict:
+        if second in state_dict and state_dict[first] is not state_dict[second]:
             one, other = (np.asarray(any_array(state_dict[name])) for name in (first, second))
-            if one.shape != other.shape or one.tobytes() != other.tobytes():
+            if one.dtype != other.dtype or not np.array_equal(_bytes(one), _bytes(other)):
                 problems.append(f"{second!r} is not {first!r}, to which the layout ties it")
     return problems
+
+
+def _bytes(array: np.ndarray) -> np.ndarray:
+    return np.ascontiguousarray(array).reshape(-1).view(np.uint8)
 
 
 def params_to_state_dict(
