@@ -441,7 +441,9 @@ class Normed(eqx.Module):
 
 
 def over_batch(norm):
-    return jax.jit(jax.vmap(norm, axis_name="batch", in_axes=(0, None), out_axes=(0, None)))
+    forward = jax.vmap(norm, axis_name="batch", in_axes=(0, None), out_axes=(0, None))
+    # Equinox takes a Python float to the power of an integer array.
+    return jax.jit(jax.numpy_dtype_promotion("standard")(forward))
 
 
 @pytest.mark.parametrize("mode", ["batch", "ema"])
