@@ -86,6 +86,18 @@ def test_the_state_of_joined_weights_is_split_and_joined(model, named):
     assert_same_dict(written, saved)
 
 
+def test_ids_that_are_names_are_split_and_stay_names():
+    params, layout = params_of(lambda: eqx.nn.MultiheadAttention(2, 4, key=KEY))
+    names = ["in_proj_weight", "out_proj.weight"]
+    group = {"lr": 0.1, "momentum": 0.9, "dampening": 0, "weight_decay": 0, "params": names}
+    rows = np.arange(48, dtype=np.float32).reshape(12, 4)
+    state = {names[0]: {"momentum_buffer": rows}, names[1]: {"momentum_buffer": rows[:4]}}
+    saved = {"state": state, "param_groups": [group]}
+    _, loaded = torchwise.from_state_dict(saved, params, layout=layout)
+    buffers = loaded.states[0].momentum_buffer
+    np.testing.assert_array_equal(buffers.value_proj.weight, rows[8:])
+
+
 def test_names_are_needed_where_arrays_are_split():
     theirs = torch.nn.MultiheadAttention(4, 2)
     saved = trained(theirs, adam, (3, 1, 4), (3, 1, 4), (3, 1, 4), named=False)
@@ -370,6 +382,12 @@ def test_calls_tell_linens_order():
     assert layout.permute["Dense_0.kernel"].factors == (8, 4, 2, 2)
 
 
+def test_a_layer_of_linen_that_is_computed_again():
+    layer = linen.remat(linen.Dense)(2)
+    layout = layouts.flax_linen(layer, jax.ShapeDtypeStruct((1, 2), jnp.float32))
+    assert layout.permute["kernel"] == (1, 0)
+
+
 def test_names_of_modules():
     cells = nnx.eval_shape(
         lambda: nnx.List([nnx.LSTMCell(2, 3, rngs=rngs()), nnx.LSTMCell(3, 3, rngs=rngs())])
@@ -390,7 +408,10 @@ def test_tied_arrays_must_be_equal():
     tree = {"wte": {"weight": jnp.ones((2, 3))}}
     layout = torchwise.Layout(tied={"lm_head.weight": "wte.weight"})
     one, other = np.ones((2, 3), np.float32), np.zeros((2, 3), np.float32)
-    torchwise.params_from_state_dict({"wte.weight": one}, tree, layout=layout)
+    for names in (["wte.weight"], ["lm_head.weight"], ["wte.weight", "lm_head.weight"]):
+        saved = {name: one.copy() * 3 for name in names}
+        loaded = torchwise.params_from_state_dict(saved, tree, layout=layout)
+        np.testing.assert_array_equal(loaded["wte"]["weight"], 3.0)
     saved = {"wte.weight": one, "lm_head.weight": other}
     with pytest.raises(ValueError, match=r"'lm_head\.weight' is not 'wte\.weight', to which"):
         torchwise.params_from_state_dict(saved, tree, layout=layout)
@@ -419,6 +440,12 @@ class Normed(eqx.Module):
         self.norm = eqx.nn.BatchNorm(3, axis_name="batch", momentum=0.9, mode=mode)
 
 
+def over_batch(norm):
+    forward = jax.vmap(norm, axis_name="batch", in_axes=(0, None), out_axes=(0, None))
+    # Equinox takes a Python float to the power of an integer array.
+    return jax.jit(jax.numpy_dtype_promotion("standard")(forward))
+
+
 @pytest.mark.parametrize("mode", ["batch", "ema"])
 def test_statistics_in_a_state_of_equinox(mode):
     theirs = torch.nn.ModuleDict({"norm": torch.nn.BatchNorm1d(3)})
@@ -429,7 +456,7 @@ def test_statistics_in_a_state_of_equinox(mode):
     params, state = torchwise.params_from_state_dict(theirs.state_dict(), pair, layout=layout)
     inputs = np.ones((2, 3), np.float32)
     model = eqx.nn.inference_mode(eqx.combine(params, model))
-    forward = jax.vmap(model.norm, axis_name="batch", in_axes=(0, None), out_axes=(0, None))
+    forward = over_batch(model.norm)
     ours = forward(jnp.asarray(inputs), state)[0]
     expected = theirs.eval()["norm"](torch.from_numpy(inputs)).detach().numpy()
     np.testing.assert_allclose(ours, expected, rtol=1e-6)
@@ -447,7 +474,7 @@ def test_statistics_that_equinox_has_made(mode):
     fresh = torchwise.params_to_state_dict(pair, layout=layout)
     assert not np.any(fresh["norm.running_mean"])
     np.testing.assert_array_equal(fresh["norm.running_var"], 1.0)
-    forward = jax.vmap(model.norm, axis_name="batch", in_axes=(0, None), out_axes=(0, None))
+    forward = over_batch(model.norm)
     batch = jnp.arange(12.0).reshape(4, 3)
     _, state = forward(batch, state)
     written = torchwise.params_to_state_dict((pair[0], state), layout=layout)
@@ -456,7 +483,7 @@ def test_statistics_that_equinox_has_made(mode):
         {name.removeprefix("norm."): torch.tensor(np.array(x)) for name, x in written.items()}
     )
     inference = eqx.nn.inference_mode(model)
-    forward = jax.vmap(inference.norm, axis_name="batch", in_axes=(0, None), out_axes=(0, None))
+    forward = over_batch(inference.norm)
     expected = theirs(torch.from_numpy(np.array(batch))).detach().numpy()
     np.testing.assert_allclose(forward(batch, state)[0], expected, rtol=1e-5)
 

@@ -19,12 +19,13 @@ _SAME = {
 _CELLS = ("LSTMCell", "OptimizedLSTMCell", "GRUCell", "SimpleCell")
 WHOLE = {"MultiHeadAttention", "WeightNorm", "SpectralNorm", *_CELLS}
 _LIBRARIES = ("flax.nnx.nn.", "flax.linen.")
+_NO_LAYERS = ("flax.linen.module", "flax.linen.transforms")  # as the class that nn.remat makes
 
 
 def kind(owner: Any) -> str:
     """Return the name, in NNX, of the layer of Flax that a module is; empty for other modules."""
     for one in type(owner).__mro__:
-        if one.__module__.startswith(_LIBRARIES) and one.__module__ != "flax.linen.module":
+        if one.__module__.startswith(_LIBRARIES) and one.__module__ not in _NO_LAYERS:
             return _SAME.get(one.__name__, one.__name__)
     return ""
 

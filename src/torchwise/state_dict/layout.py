@@ -54,8 +54,8 @@ class Layout(NamedTuple):
         splits: where torch's arrays are several in the tree, or several of torch's are one, a
             `torchwise.layouts.Split`. `rename` says which leaves have the names of its parts.
         tied: names under which torch's model has a second time what has another name, as
-            `{"lm_head.weight": "wte.weight"}`. When parameters are loaded, both must be equal if
-            both are there, and both are written. An optimizer of torch has the second name alone.
+            `{"lm_head.weight": "wte.weight"}`. When parameters are loaded, one of the two will do,
+            and both must be equal; both are written. An optimizer of torch has `wte.weight` alone.
         prefix: what all of torch's names begin with, and those of the tree do not, as `module.` of
             DistributedDataParallel and `_orig_mod.` of `torch.compile`.
 
@@ -169,6 +169,8 @@ class Place(NamedTuple):
 
 
 def _flipped(array: Any, axes: Sequence[int]) -> Any:
+    if not axes:
+        return array
     return array[tuple(slice(None, None, -1 if axis in axes else 1) for axis in range(array.ndim))]
 
 

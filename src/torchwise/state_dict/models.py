@@ -45,16 +45,20 @@ def params_from_state_dict(
         (3, 2)
     """
     layout = layout._replace(prefix=f"{prefix}{layout.prefix}")
+    tied = layout.tied_names()
+    found = {first: state_dict[name] for name, first in tied.items() if name in state_dict}
+    state_dict = {**found, **state_dict}
     places = layout.places(params)
     splits = layout.splits_of(places)
     ours = torch_names([place.name for place in places], splits)
-    tied = layout.tied_names()
+    own = {*ours}
     given = [
         name
         for name in state_dict
-        if name in ours or not (name in tied or is_ignored(name, layout))
+        if name in own or not (name in tied or is_ignored(name, layout))
     ]
     _, problems = match_names(given, ours)
+    problems += _left_out(given, ours, layout)
     arrays, wrong = split_arrays(state_dict, splits)
     problems += wrong + _untied(state_dict, layout)
     values, as_here = [], []
@@ -77,6 +81,21 @@ def params_from_state_dict(
     return in_passing_order(jax.tree.structure(params).unflatten(values), params)
 
 
+def _left_out(given: Sequence[str], ours: Sequence[str], layout: Layout) -> list[str]:
+    """Return what is not in a tree although it is in the model that the layout is of."""
+    if callable(layout.rename):
+        return []
+    known = {*layout.rename.values(), *(name for split in layout.splits for name in split.names)}
+    known = {f"{layout.prefix}{name}" for name in known}
+    names = [repr(name) for name in given if name in known and name not in ours]
+    if not names:
+        return []
+    return [
+        f"{', '.join(names)}: the model of the layout has them, but not this tree: pass all of its "
+        "arrays, as nnx.state(model, (nnx.Param, nnx.BatchStat)), or leave them out of the dict"
+    ]
+
+
 def _undecided(places: Sequence[Place], as_here: Sequence[Place]) -> list[str]:
     """Return what matrices that need not be transposed say of those whose shape does not tell."""
     if not as_here:
@@ -90,18 +109,24 @@ def _undecided(places: Sequence[Place], as_here: Sequence[Place]) -> list[str]:
     ]
     if square:
         problem += f"; {', '.join(square)} are square, so that it is not decided whether they have"
-    return [f"{problem}: name the layers, in layouts.flax_nnx(conv1d=[...], linear=[...])"]
+    return [
+        f"{problem}: name them in layouts.flax_nnx(conv1d=[...], linear=[...]), or change permute"
+    ]
 
 
 def _untied(state_dict: Mapping[str, Any], layout: Layout) -> list[str]:
     """Return the tied names whose arrays differ."""
     problems = []
     for second, first in layout.tied_names().items():
-        if second in state_dict and first in state_dict:
+        if second in state_dict and state_dict[first] is not state_dict[second]:
             one, other = (np.asarray(any_array(state_dict[name])) for name in (first, second))
-            if one.shape != other.shape or one.tobytes() != other.tobytes():
+            if one.dtype != other.dtype or not np.array_equal(_bytes(one), _bytes(other)):
                 problems.append(f"{second!r} is not {first!r}, to which the layout ties it")
     return problems
+
+
+def _bytes(array: np.ndarray) -> np.ndarray:
+    return np.ascontiguousarray(array).reshape(-1).view(np.uint8)
 
 
 def params_to_state_dict(

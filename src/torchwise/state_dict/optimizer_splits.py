@@ -34,6 +34,8 @@ def split_state(
     """
     names = own_names(groups) if names is None else names
     ids = [identity for group in groups for identity in group["params"]]
+    if names is None and all(isinstance(identity, str) for identity in ids):
+        names = ids
     if names is None or len(names) != len(ids):
         split = splits[0]
         raise ValueError(
