@@ -53,9 +53,7 @@ def params_from_state_dict(
     ours = torch_names([place.name for place in places], splits)
     own = {*ours}
     given = [
-        name
-        for name in state_dict
-        if name in own or not (name in tied or is_ignored(name, layout))
+        name for name in state_dict if name in own or not (name in tied or is_ignored(name, layout))
     ]
     _, problems = match_names(given, ours)
     problems += _left_out(given, ours, layout)

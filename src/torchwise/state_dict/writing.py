@@ -93,6 +93,7 @@ def to_state_dict(
     by_name = all(part.ids is not None for part in parts)
     ids = _ids(parts, ordered, places if by_name else None)
     leaves = list(map(jnp.asarray, jax.tree.leaves(params)))
+    whole = {part: split.names[0] for split in splits for part in split.parts}
     groups, written = [], {}
     for part, members in zip(parts, ordered):
         rule, start = torch_rule(part.chain)
@@ -111,7 +112,7 @@ def to_state_dict(
                 own[leaf] = _with_torchs_axes(entry, places[leaf])
         written |= own
         if part.order != "known" or [*part.members] != members:
-            _check_order(part, {leaf: own.get(leaf, {}) for leaf in members}, tree, doubt)
+            _check_order(part, {leaf: own.get(leaf, {}) for leaf in members}, tree, doubt, whole)
     # Entries stand in the order of the loaded dict, new ones behind them by id.
     saved = dict.fromkeys(itertools.chain(*(part.saved for part in parts)))
     rank = {leaf: index for index, leaf in enumerate(itertools.chain(*ordered))}
@@ -153,7 +154,11 @@ def _doubt(
 
 
 def _check_order(
-    part: Part, entries: Mapping[int, Mapping[str, Any]], tree: Leaves, doubt: str | None
+    part: Part,
+    entries: Mapping[int, Mapping[str, Any]],
+    tree: Leaves,
+    doubt: str | None,
+    whole: Mapping[str, str],
 ) -> None:
     """Refuse an order of ids that is not torch's, or warn of one that need not be, if it matters.
 
@@ -164,6 +169,7 @@ def _check_order(
         entries: the state of each of its parameters.
         tree: all leaves.
         doubt: what speaks against their order; None if the caller has said that it is right.
+        whole: of leaves that are parts of an array of torch, its name: all parts have its one id.
     """
     if doubt is None:
         return
@@ -171,27 +177,28 @@ def _check_order(
     first: dict[Any, int] = {}
     for leaf, entry in entries.items():
         other = first.setdefault(None if lost else tree.places[leaf].torch_shape, leaf)
-        if not equal_entries(entry, entries[other]):
+        pair = [whole.get(name := tree.places[one].name, name) for one in (other, leaf)]
+        if pair[0] != pair[1] and not equal_entries(entry, entries[other]):
             break
     else:
         return
-    pair = f"{tree.places[other].name!r} from {tree.places[leaf].name!r}"
+    exchanged = f"{pair[0]!r} from {pair[1]!r}"
     remedy = (
         "Pass names=[name for name, _ in model.named_parameters()], group by group, with "
         'order="given" if that is alphabetical; or order="given" alone, if params was passed in '
         "that order"
     )
     if doubt:
-        raise ValueError(f"to_state_dict(): {doubt}, and shapes do not tell {pair}. {remedy}")
+        raise ValueError(f"to_state_dict(): {doubt}, and shapes do not tell {exchanged}. {remedy}")
     if lost:
         raise ValueError(
             "to_state_dict(): the dict that was loaded had no names and no state to tell which of "
-            f"its ids are which parameters, and now there is state to tell {pair}. {remedy}"
+            f"its ids are which parameters, and now there is state to tell {exchanged}. {remedy}"
         )
     warnings.warn(
         "to_state_dict(): the ids count the parameters in the order of the tree, in which JAX "
         "sorts dicts. That need not be the order in torch, whose load_state_dict goes by it and "
-        f"not by names, and shapes do not tell {pair}. {remedy}",
+        f"not by names, and shapes do not tell {exchanged}. {remedy}",
         stacklevel=3,
     )
 
