@@ -78,6 +78,9 @@ def _leaves(file: str, mmap: bool, under: str) -> dict[str, Any]:
 
 
 def _size(file: str | Path) -> int:
+    """Return how many bytes are to be read: those of a file, or of what is in a folder."""
+    if os.path.isdir(file):
+        return sum(one.stat().st_size for one in os.scandir(file) if one.is_file())
     return os.path.getsize(file) if os.path.isfile(file) else 0
 
 
