@@ -51,7 +51,8 @@ def kind_of(value: Any) -> str:
 def _add(found: dict[str, Any], value: Any, path: tuple[Any, ...], outer: tuple[Any, ...]) -> None:
     if isinstance(value, (Record, *OTHER_TENSORS)):
         if any(value is one for one in outer):
-            raise ValueError(f"has a record that contains itself: {'.'.join(map(str, path))}")
+            _add(found, "(a record around it)", path, ())
+            return
         outer = (*outer, value)
         if not is_module(value):  # whose tensors may be compared with those of a state dict
             is_record = isinstance(value, Record)
