@@ -59,7 +59,7 @@ TORCH_VALUES = {
         "names 'torch.nn.modules.linear.Linear'.*records=True",
     ),
     "frozenset": (lambda: frozenset([1]), "names 'builtins.frozenset'"),
-    "tensor_key": (lambda: {torch.ones(1): 2}, "the key <ndarray>"),
+    "tensor_key": (lambda: {torch.ones(1): 2}, "names 'torch.Tensor'"),
     "storage": (lambda: torch.ones(2).untyped_storage(), "bare Storage"),
     "deep": (lambda: reduce(lambda x, _: [x], range(101), 0), "100 deep"),
 }

@@ -56,8 +56,8 @@ def load(path: str | os.PathLike[str], *, mmap: bool = False, records: bool = Fa
         file of another writer is a dict of arrays by name.
 
     Raises:
-        CheckpointError: the file is damaged, holds what is not plain data, or was changed while it
-            was being read.
+        CheckpointError: the file is damaged, holds objects that are no plain data (the text says
+            which, and under which key), or was changed while it was being read.
         OSError: the file cannot be opened.
 
     Examples:
@@ -93,8 +93,11 @@ def save(path: str | os.PathLike[str], obj: Any) -> None:
     Args:
         path: the file to create or replace. With the suffix `.pt` or `.pth` it can be read by
             `torch.load(path, weights_only=True)`; with `.safetensors` by any safetensors library.
-        obj: nested dicts, lists and tuples of arrays of numpy, JAX or torch, strings, numbers,
-            booleans and None. An array object that occurs twice is stored once.
+        obj: nested dicts, lists, tuples and sets of arrays of numpy, JAX or torch, strings, bytes,
+            numbers, booleans and None. An array object that occurs twice is stored once. A `.pt`
+            file also takes what `load` makes of sparse, quantized and meta tensors, and records,
+            which are written as the objects that they stand for; torch reads a file with those
+            with `weights_only=False` only. A whole module is refused: see `module_state_dict`.
 
     Raises:
         TypeError: something else is inside; the text says where.

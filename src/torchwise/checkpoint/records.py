@@ -97,6 +97,19 @@ class Record:
                 yield key, value
 
 
+_TENSOR = Name("torch", "Tensor")
+
+
+def tensor_key(array: np.ndarray) -> Record:
+    """Return what stands for a tensor as the key of a dict: torch knows those by their identity."""
+    return Record(_TENSOR, (array,), "viewed")
+
+
+def is_tensor_key(value: Any) -> bool:
+    """Whether a value came from `tensor_key`."""
+    return type(value) is Record and value.function is _TENSOR
+
+
 def is_module(value: Any) -> bool:
     """Whether a value is the record of a whole `torch.nn.Module`."""
     if type(value) is not Record:
