@@ -49,6 +49,11 @@ def untyped(dtype):
     return arguments.replace(b"_v2", b"_v3")[:-2] + name("torch", dtype) + pickle.TUPLE + REDUCE
 
 
+def short(value):
+    """A string as Python 2 writes it."""
+    return pickle.SHORT_BINSTRING + bytes([len(value)]) + value.encode()
+
+
 def with_metadata(metadata):
     return tensor()[:-2] + metadata + pickle.TUPLE + REDUCE
 
@@ -59,7 +64,7 @@ TORCH_VALUES = {
         "names 'torch.nn.modules.linear.Linear'.*records=True",
     ),
     "frozenset": (lambda: frozenset([1]), "names 'builtins.frozenset'"),
-    "tensor_key": (lambda: {torch.ones(1): 2}, "the key <ndarray>"),
+    "tensor_key": (lambda: {torch.ones(1): 2}, "names 'torch.Tensor'"),
     "storage": (lambda: torch.ones(2).untyped_storage(), "bare Storage"),
     "deep": (lambda: reduce(lambda x, _: [x], range(101), 0), "100 deep"),
 }
@@ -135,7 +140,7 @@ PICKLES = {
     "arity": (name("torch", "Size") + EMPTY + REDUCE, "calls torch.Size with arguments"),
     "ordered_dict_of": (
         name("collections", "OrderedDict") + sequence(pickle.EMPTY_DICT) + REDUCE,
-        "calls collections.OrderedDict with",
+        "an OrderedDict that is not made of",
     ),
     "bare_function": (name("torch", "Size"), "names 'torch.Size'"),
     "build_list": (pickle.EMPTY_LIST + pickle.EMPTY_DICT + pickle.BUILD, "sets attributes"),
@@ -264,6 +269,10 @@ def test_hand_made_files_are_right_where_they_do_not_lie(tmp_path):
     path = tmp_path / "file.pt"
     path.write_bytes(pt_bytes(tensor(), [FLOATS]))
     assert load(path).tolist() == [0, 1, 2, 3]
+    items = (sequence(short(key), integer(i)) for i, key in enumerate(["b", "a"]))
+    pairs = pickle.EMPTY_LIST + pickle.MARK + b"".join(items) + pickle.APPENDS
+    path.write_bytes(pt_bytes(name("collections", "OrderedDict") + sequence(pairs) + REDUCE))
+    assert list(load(path).items()) == [("b", 0), ("a", 1)]
     path.write_bytes(pt_bytes(untyped("uint32"), [FLOATS]))
     assert load(path).dtype == np.uint32
     path.write_bytes(pt_bytes(tensor(shape=(2**50,), strides=(0,)), [FLOATS]))

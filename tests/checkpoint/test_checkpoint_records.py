@@ -325,6 +325,24 @@ def test_whole_modules_give_their_state_dict(tmp_path, zipped):
     assert "1.0.running_var" in "\n".join(describe({"model": record}))
 
 
+@pytest.mark.parametrize("zipped", [True, False])
+def test_whole_optimizers_are_read(tmp_path, zipped):
+    network = torch.nn.Linear(2, 2)
+    optimizer = torch.optim.SGD(network.parameters(), lr=0.1, momentum=0.9)
+    network(torch.ones(1, 2)).sum().backward()
+    optimizer.step()
+    path = tmp_path / "optimizer.pt"
+    torch.save(optimizer, path, _use_new_zipfile_serialization=zipped)
+    record = load(path, records=True)
+    assert record.attributes["param_groups"][0]["momentum"] == 0.9
+    (weight, entry), _ = record.attributes["state"].entries.items()
+    assert_same(weight.arguments[0], network.weight)
+    assert weight.arguments[0] is record.attributes["param_groups"][0]["params"][0]
+    assert_same(entry["momentum_buffer"], optimizer.state[network.weight]["momentum_buffer"])
+    with pytest.raises(TypeError, match="a tensor as a key is known by identity"):
+        save(path, record)
+
+
 def test_other_records_are_no_modules():
     with pytest.raises(TypeError, match=r"no record of a torch\.nn\.Module"):
         module_state_dict(Record(Name("argparse", "Namespace"), state={"a": 1}))

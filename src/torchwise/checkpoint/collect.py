@@ -17,7 +17,7 @@ from torchwise.checkpoint.limits import (
     MAX_NODES,
 )
 from torchwise.checkpoint.numpy_values import described
-from torchwise.checkpoint.records import Name, Record, is_module
+from torchwise.checkpoint.records import Name, Record, is_module, is_tensor_key
 from torchwise.checkpoint.tensors import OTHER_TENSORS, MetaTensor, NestedTensor
 
 _MAPPINGS = (dict, OrderedDict, Counter)
@@ -178,6 +178,8 @@ class _Collector:
 
     def _key(self, key: Any, path: tuple[Any, ...]) -> Any:
         path = (*path, key)
+        if is_tensor_key(key):
+            raise TypeError(f"cannot save {_where(path)}: a tensor as a key is known by identity")
         if isinstance(key, tuple | Record | Name):
             return self.visit(key, path)
         if type(key) is bytearray:

@@ -67,8 +67,8 @@ def load(path: str | os.PathLike[str], *, mmap: bool = False, records: bool = Fa
         file of another writer is a dict of arrays by name.
 
     Raises:
-        CheckpointError: the file is damaged, holds what is not plain data, or was changed while it
-            was being read.
+        CheckpointError: the file is damaged, holds objects that are no plain data (the text says
+            which, and under which key), or was changed while it was being read.
         OSError: the file cannot be opened.
 
     Examples:
@@ -134,8 +134,11 @@ def save(
         path: the file to create or replace. With `.safetensors` it can be read by any safetensors
             library; with `.pt` and the other names of trainers (`.pth`, `.ckpt`, `.bin`, `.pkl`,
             `.tar`) by `torch.load(path, weights_only=True)`.
-        obj: nested dicts, lists and tuples of arrays of numpy, JAX or torch, strings, numbers,
-            booleans and None. An array object that occurs twice is stored once.
+        obj: nested dicts, lists, tuples and sets of arrays of numpy, JAX or torch, strings, bytes,
+            numbers, booleans and None. An array object that occurs twice is stored once. torch's
+            format also takes what `load` makes of sparse, quantized and meta tensors, and records,
+            which are written as the objects that they stand for; torch reads a file with those
+            with `weights_only=False` only. A whole module is refused: see `module_state_dict`.
         format: `"torch"` or `"safetensors"`, for any other name; by default the suffix says it.
         metadata: strings to keep beside the value, see `metadata`. safetensors' readers want to
             know whose names and axes the tensors have: `{"format": "pt"}`, unless it is given.

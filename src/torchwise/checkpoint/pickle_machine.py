@@ -17,7 +17,7 @@ from torchwise.checkpoint.errors import CheckpointError, Refused, repr_short
 from torchwise.checkpoint.keys import Keys
 from torchwise.checkpoint.pickle_program import Program, TruncatedError
 from torchwise.checkpoint.pickle_stack import Stack
-from torchwise.checkpoint.records import Name, Record
+from torchwise.checkpoint.records import Name, Record, tensor_key
 
 _COPIED = (dict, tuple, list, str, bytes)  # what a call may walk or copy
 
@@ -48,6 +48,7 @@ class PickleMachine:
         self._find_global = find_global
         self._find_persistent = find_persistent
         self._keys = Keys()
+        self._tensor_keys: dict[int, Record] = {}
         self._of_numpy: dict[int, np.ndarray] = {}
         self._called_with = 0
         self._refusals = 0
@@ -108,6 +109,10 @@ class PickleMachine:
         if type(target) is not dict or len(items) % 2:
             self.program.fail("sets items of what is not a dict, or a key without a value")
         for key, value in zip(items[::2], items[1::2]):
+            if type(key) is Refused:
+                continue  # and the whole pickle is refused in the end
+            if type(key) is np.ndarray:
+                key = self._tensor_keys.setdefault(id(key), tensor_key(key))
             self.check_key(target, key)
             target[key] = value if key not in target else self._twice(key)
 

@@ -8,9 +8,18 @@ from torchwise.checkpoint.errors import CheckpointError
 from torchwise.checkpoint.keys import Keys
 
 
-def _ordered_dict() -> dict[Any, Any]:
-    """Give a plain dict: it keeps the order too, compares equal, and has no attributes to set."""
-    return {}
+def _ordered_dict(items: Any = ()) -> dict[Any, Any]:
+    """Give a plain dict: it keeps the order too, compares equal, and has no attributes to set.
+
+    Python 2 passes the items to the call; Python 3 sets them afterwards.
+    """
+    result: dict[Any, Any] = {}
+    keys = Keys()
+    for pair in items if type(items) in (list, tuple) else [items]:
+        if type(pair) not in (list, tuple) or len(pair) != 2 or not keys.allows(result, pair[0]):
+            raise CheckpointError("has an OrderedDict that is not made of keys and values")
+        result[pair[0]] = pair[1]
+    return result
 
 
 def _counter(counts: Any) -> Counter[Any]:

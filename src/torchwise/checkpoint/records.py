@@ -16,6 +16,11 @@ class Name:
     Attributes:
         module: where Python would look for it.
         qualname: what it is called there.
+
+    Examples:
+        >>> from torchwise.checkpoint import Name
+        >>> str(Name("torch.optim.sgd", "SGD"))
+        'torch.optim.sgd.SGD'
     """
 
     module: str
@@ -97,6 +102,19 @@ class Record:
                 yield key, value
 
 
+_TENSOR = Name("torch", "Tensor")
+
+
+def tensor_key(array: np.ndarray) -> Record:
+    """Return what stands for a tensor as the key of a dict: torch knows those by their identity."""
+    return Record(_TENSOR, (array,), "viewed")
+
+
+def is_tensor_key(value: Any) -> bool:
+    """Whether a value came from `tensor_key`."""
+    return type(value) is Record and value.function is _TENSOR
+
+
 def is_module(value: Any) -> bool:
     """Whether a value is the record of a whole `torch.nn.Module`."""
     if type(value) is not Record:
@@ -119,6 +137,14 @@ def module_state_dict(module: Record) -> dict[str, Any]:
 
     Raises:
         TypeError: the record is not one of a module.
+
+    Examples:
+        >>> from torchwise.checkpoint import Name, Record, module_state_dict
+        >>> parts = {"_parameters": {"weight": 1.0, "bias": None}, "_buffers": {}, "_modules": {}}
+        >>> linear = Record(Name("torch.nn", "Linear"), how="new", state=parts)
+        >>> parts = {"_parameters": {}, "_buffers": {}, "_modules": {"0": linear}}
+        >>> module_state_dict(Record(Name("torch.nn", "Sequential"), how="new", state=parts))
+        {'0.weight': 1.0}
     """
     state: dict[str, Any] = {}
     _collect_state(module, "", (), state)

@@ -18,6 +18,12 @@ class MetaTensor:
     Attributes:
         shape: its sizes.
         dtype: its element type.
+
+    Examples:
+        >>> import jax, numpy as np
+        >>> from torchwise.checkpoint import MetaTensor
+        >>> jax.eval_shape(lambda x: x.T, MetaTensor((2, 3), np.dtype("float32")))
+        ShapeDtypeStruct(shape=(3, 2), dtype=float32)
     """
 
     shape: tuple[int, ...]
@@ -37,6 +43,13 @@ class QuantizedTensor:
         zero_point: likewise.
         axis: the dimension along which scale and zero point differ, or None.
         scheme: torch's name of it, e.g. `per_tensor_affine`.
+
+    Examples:
+        >>> import numpy as np
+        >>> from torchwise.checkpoint import QuantizedTensor
+        >>> values = np.array([3, 5], np.uint8)
+        >>> QuantizedTensor(values, 0.5, 3, None, "per_tensor_affine").dequantize()
+        array([0., 1.], dtype=float32)
     """
 
     values: np.ndarray
@@ -73,6 +86,12 @@ class NestedTensor:
 
     Attributes:
         tensors: as torch's `unbind()` gives them.
+
+    Examples:
+        >>> import numpy as np
+        >>> from torchwise.checkpoint import NestedTensor
+        >>> NestedTensor((np.ones(2), np.ones(3)))
+        <NestedTensor of 2>
     """
 
     tensors: tuple[np.ndarray, ...]
@@ -94,8 +113,14 @@ class SparseTensor:
         is_coalesced: whether each place is named once, in order; None where the file does not say.
 
     Examples:
-        A gradient or state for JAX (`from jax.experimental import sparse`), without the zeros:
-        `sparse.BCOO((x.values, x.indices.T), shape=x.shape)`.
+        >>> import numpy as np
+        >>> from jax.experimental import sparse
+        >>> from torchwise.checkpoint import SparseTensor
+        >>> x = SparseTensor("sparse_coo", (3,), np.array([[2]]), np.ones(1, np.float32))
+        >>> x.todense()
+        array([0., 0., 1.], dtype=float32)
+        >>> sparse.BCOO((x.values, x.indices.T), shape=x.shape)  # a gradient for JAX
+        BCOO(float32[3], nse=1)
     """
 
     layout: str
