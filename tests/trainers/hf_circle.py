@@ -22,9 +22,10 @@ from torchwise import checkpoint, optim
 
 LAYERS, HEADS, LENGTH, BATCH, VOCABULARY = 2, 2, 8, 4, 64
 STEPS, WARM_UP, BEFORE, MEANWHILE = 40, 4, 10, 20
+# The Trainer's name, the class here, and the rate; the first is the Trainer's default.
 OPTIMIZERS = {
-    "adamw": ("adamw_torch", {}, optim.AdamW, 1e-3),
-    "sgd": ("sgd", {"momentum": 0.9}, optim.SGD, 1e-2),
+    "adamw": ("adamw_torch_fused", optim.AdamW, 1e-3),
+    "sgd": ("sgd", optim.SGD, 1e-2),
 }
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
 
@@ -35,7 +36,7 @@ def tokens():
 
 
 class SGDTrainer(transformers.Trainer):
-    """The Trainer's own "sgd" has no momentum and takes no options."""
+    """A Trainer whose "sgd" has momentum; its own has none and takes no options."""
 
     @staticmethod
     def get_optimizer_cls_and_kwargs(args, model=None):
@@ -60,7 +61,7 @@ def trainer(folder, name, dtype, attention="sdpa"):
     )
     model = transformers.GPT2LMHeadModel(config).to(DTYPES[dtype])
     assert [name for name, _ in model.named_parameters()] == gpt2.parameter_names(LAYERS)
-    optimizer, _, _, lr = OPTIMIZERS[name]
+    optimizer, _, lr = OPTIMIZERS[name]
     arguments = transformers.TrainingArguments(
         str(folder),
         per_device_train_batch_size=BATCH,
@@ -103,7 +104,7 @@ def meanwhile(source, target, name):
     # The Trainer's rule: no weight decay for biases and layer norms.
     kept = [name for name in names if "bias" in name or ".ln_" in name]
     groups = [[name for name in names if name not in kept], kept]
-    optimizer = OPTIMIZERS[name][2](
+    optimizer = OPTIMIZERS[name][1](
         [{"params": [(name, saved["model"][name]) for name in group]} for group in groups], lr=0.0
     )
 

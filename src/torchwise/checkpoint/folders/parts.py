@@ -72,6 +72,11 @@ def _read(path: str, part: str, read_file: Callable[[str], Any]) -> Any:
 def _remedy(folder: str | os.PathLike[str], names: Iterable[str]) -> str:
     """Say what a folder is that is no checkpoint."""
     names = sorted(names)
+    if any(name.endswith("_optim_states.pt") for name in names):
+        return (
+            "is a folder of DeepSpeed, whose optimizer is divided among its files; load "
+            "mp_rank_00_model_states.pt for the model, or what its zero_to_fp32.py makes"
+        )
     steps = [name for name in names if re.fullmatch(r"(checkpoint|global_step)[-_]?\d+", name)]
     if steps:
         steps.sort(key=lambda name: int(re.split(r"\D+", name)[-1]))
