@@ -111,7 +111,7 @@ def test_parts_of_one_parameter_stay_together():
     transform = torchwise.chain(torchwise.adam(lr=0.1), per_parameter_steps=True)
     state = transform.init(params)
     for steps, message in (
-        ((1, 0), r"\['in_proj_weight\[k\]'\] have seen no gradient yet"),
+        ((1, 0), r"\['in_proj_weight\[1\]'\] have seen no gradient yet"),
         ((2, 1), "have different 'step'"),
     ):
         first, other = map(np.int32, steps)
@@ -402,6 +402,22 @@ def test_names_of_modules():
     assert not layout.splits
     assert layout.rename["key.bias"] == "k_proj.bias"
     assert {way.torch_shape for way in layout.permute.values()} == {(4,), (4, 4)}
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: nnx.MultiHeadAttention(2, 4, in_kv_features=3, decode=False, rngs=rngs()),
+        lambda: equinox_attention(key_size=3, value_size=3),
+    ],
+)
+def test_keys_of_another_size_have_weights_of_their_own(make):
+    theirs = torch.nn.MultiheadAttention(4, 2, kdim=3, vdim=3).state_dict()
+    params, layout = params_of(make)
+    written = torchwise.params_to_state_dict(params, layout=layout)
+    assert {name: array.shape for name, array in written.items()} == {
+        name: tuple(tensor.shape) for name, tensor in theirs.items()
+    }
 
 
 def test_tied_arrays_must_be_equal():

@@ -7,7 +7,7 @@ from torchwise.layouts.layer import Counterpart, Here, Layer
 from torchwise.state_dict.layout import Rearrangement
 from torchwise.state_dict.splits import Split, joined
 
-_LETTERS = {"query": "q", "key": "k", "value": "v"}
+_NUMBERS = {"query": 0, "key": 1, "value": 2}
 
 
 def flax_attention(layer: Layer) -> Counterpart:
@@ -15,18 +15,18 @@ def flax_attention(layer: Layer) -> Counterpart:
     arrays = {}
     for name, one in layer.arrays.items():
         part, _, kind = name.partition(".")
-        below = _LETTERS.get(part, "out_proj" if part == "out" else part)
-        if kind == "kernel" and below == "out_proj":
+        number = _NUMBERS.get(part)
+        if kind == "kernel" and part == "out":
             arrays[name] = Here("out_proj.weight", general(one.shape, 1))
-        elif kind == "kernel":
-            arrays[name] = Here(f"in_proj_weight[{below}]", general(one.shape, len(one.shape) - 1))
-        elif kind == "bias" and below == "out_proj":
+        elif kind == "bias" and part == "out":
             arrays[name] = Here("out_proj.bias")
-        elif kind == "bias":
-            arrays[name] = Here(f"in_proj_bias[{below}]", _flat(one.shape))
+        elif kind == "kernel" and number is not None:
+            arrays[name] = Here(f"in_proj_weight[{number}]", general(one.shape, len(one.shape) - 1))
+        elif kind == "bias" and number is not None:
+            arrays[name] = Here(f"in_proj_bias[{number}]", _flat(one.shape))
         else:
             arrays[name] = Here(name)
-    weights = {part: layer.shape(f"{part}.kernel") for part in _LETTERS}
+    weights = {part: layer.shape(f"{part}.kernel") for part in _NUMBERS}
     return _joined(
         arrays,
         {part: (math.prod(shape[1:]), shape[0]) for part, shape in weights.items()},
@@ -37,17 +37,17 @@ def flax_attention(layer: Layer) -> Counterpart:
 def equinox_attention(layer: Layer) -> Counterpart:
     """Return torch's counterpart of a MultiheadAttention of Equinox."""
     arrays = {}
-    biases = [part for part in _LETTERS if f"{part}_proj.bias" in layer.arrays]
+    biases = [part for part in _NUMBERS if f"{part}_proj.bias" in layer.arrays]
     for name in layer.arrays:
         part, _, kind = name.partition("_proj.")
-        letter = _LETTERS.get(part)
+        number = _NUMBERS.get(part)
         if part == "output":
             arrays[name] = Here(f"out_proj.{kind}")
-        elif letter and (kind == "weight" or len(biases) == 3):
-            arrays[name] = Here(f"in_proj_{kind}[{letter}]")
+        elif number is not None and (kind == "weight" or len(biases) == 3):
+            arrays[name] = Here(f"in_proj_{kind}[{number}]")
         else:
             arrays[name] = Here(name)
-    weights = {part: layer.shape(f"{part}_proj.weight") for part in _LETTERS}
+    weights = {part: layer.shape(f"{part}_proj.weight") for part in _NUMBERS}
     return _joined(arrays, weights, len(biases) == 3)
 
 
@@ -75,13 +75,15 @@ def _joined(
     splits: list[Split] = []
     rows = [shape[0] for shape in weights.values()]
     if len({shape[1] for shape in weights.values()}) == 1:
-        names = [f"in_proj_weight[{letter}]" for letter in "qkv"]
+        names = [f"in_proj_weight[{number}]" for number in range(3)]
         splits.append(joined("in_proj_weight", names, rows))
     else:
-        own = {f"in_proj_weight[{letter}]": f"{letter}_proj_weight" for letter in "qkv"}
+        own = {f"in_proj_weight[{n}]": f"{letter}_proj_weight" for n, letter in enumerate("qkv")}
         arrays = {
             path: one._replace(name=own.get(one.name, one.name)) for path, one in arrays.items()
         }
     if biased:
-        splits.append(joined("in_proj_bias", [f"in_proj_bias[{letter}]" for letter in "qkv"], rows))
+        splits.append(
+            joined("in_proj_bias", [f"in_proj_bias[{number}]" for number in range(3)], rows)
+        )
     return Counterpart(arrays, splits)

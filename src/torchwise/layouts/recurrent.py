@@ -69,7 +69,7 @@ def flax_cell(layer: Layer) -> Counterpart:
     for name, gates in (("weight_ih", inputs), ("weight_hh", hidden)):
         kernels = [f"{gate}.kernel" for gate in gates]
         whole = len(gates) == 1
-        parts = [name if whole else f"{name}[{gate}]" for gate in gates]
+        parts = [name if whole else f"{name}[{number}]" for number in range(len(gates))]
         arrays |= {kernel: Here(part, (1, 0)) for kernel, part in zip(kernels, parts)}
         if not whole:
             splits.append(joined(name, parts, [layer.shape(kernel)[1] for kernel in kernels]))
