@@ -1,12 +1,12 @@
 """The compiled steps: every group in one program, on the same leaves as the functional step.
 
-What a program depends on is its `Plan`, a static argument; all numbers come in one vector, so that
-a changed learning rate is other data and not another program.
+What a program depends on is its `Plan`, a static argument; all numbers are arguments, so that a
+changed learning rate is other data and not another program.
 """
 
 import functools
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple, TypeAlias, cast
 
 import jax
 import jax.numpy as jnp
@@ -16,6 +16,7 @@ from torchwise.blocks.clip_grad_norm import ClipGradNorm
 from torchwise.leaf import Leaf, Parts
 from torchwise.norms import clip_coefficient, total_norm
 from torchwise.numbers import joined
+from torchwise.optim.constant import Constant
 from torchwise.optim.jaxprs import cotangent_of_the_loss
 from torchwise.optim.parameter import Parameter
 from torchwise.optim.skeleton import Skeleton
@@ -34,13 +35,13 @@ class Section(NamedTuple):
         numbers_each: whether each parameter has numbers of its own, or all have the same.
     """
 
-    structure: Any
+    structure: Constant[Any]
     names: tuple[str, ...]
     size: int
     numbers_each: bool
 
 
-Plan = tuple[Section, ...]
+Plan: TypeAlias = Constant[tuple[Section, ...]]
 
 
 @functools.partial(jax.jit, static_argnums=0, donate_argnums=(1, 2))
@@ -49,19 +50,19 @@ def update(
     params: list[jax.Array],
     states: list[jax.Array],
     grads: list[Any],
-    numbers: jax.Array,
+    numbers: list[jax.Array],
 ) -> tuple[list[jax.Array], list[jax.Array], jax.Array | None]:
     """Return the new parameters and states, and the norm of the gradients if they are clipped.
 
     Args:
-        plan: the sections, in the order of the parameters.
+        plan: its sections are in the order of the parameters.
         params: the parameters that have gradients; donated.
         states: the arrays of `Section.names`, parameter by parameter; donated.
         grads: the gradients: arrays, or `sparse.Rows`.
-        numbers: the numbers of all sections, from `split`; behind them, if the gradients are
-            clipped, the largest norm that all of them together may have.
+        numbers: the numbers of all sections, from `split`, in one array or in several; behind
+            them, if the gradients are clipped, the largest norm that all of them together may have.
     """
-    given = iter(joined(numbers))
+    given = (number for rows in numbers for number in joined(rows))
     leaves = list(_leaves(plan, params, states, grads, given))
     limit, norm = next(given, None), None
     if limit is not None:
@@ -86,11 +87,12 @@ def _leaves(
     plan: Plan, params: Any, states: Any, grads: Any, number: Iterator[jax.Array]
 ) -> Iterator[Leaf]:
     given, held = iter(zip(params, grads)), iter(states)
-    for structure, names, size, numbers_each in plan:
+    for structure, names, size, numbers_each in plan.value:
+        treedef = structure.value
         parts, n = (), ()
         for index in range(size):
             if index == 0 or numbers_each:
-                parts, n = structure.unflatten([next(number) for _ in range(structure.num_leaves)])
+                parts, n = treedef.unflatten([next(number) for _ in range(treedef.num_leaves)])
             param, grad = next(given)
             arrays = {name: next(held) for name in names}
             yield Leaf(parts, grad, param, _states_of(parts, arrays), n)
@@ -157,7 +159,7 @@ def train(
     params: list[jax.Array],
     states: list[jax.Array],
     given: list[jax.Array],
-    numbers: jax.Array,
+    numbers: list[jax.Array],
     args: tuple[Any, ...],
 ) -> tuple[Any, list[jax.Array], list[jax.Array], jax.Array | None]:
     """Loss, gradients and update as one program: `value_and_grad`, then `update`.

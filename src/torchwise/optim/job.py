@@ -1,5 +1,7 @@
 """One step of an optimizer: gathered for the engine, run, and put in its place."""
 
+import functools
+import itertools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -8,6 +10,7 @@ import numpy as np
 
 from torchwise.numbers import split
 from torchwise.optim import engine
+from torchwise.optim.constant import Constant
 from torchwise.optim.parameter import Parameter
 from torchwise.optim.prepared import Prepared
 from torchwise.optim.state import ParameterState, State
@@ -31,9 +34,7 @@ class Job:
 
     Attributes:
         parameters: the parameters to move.
-        plan: what the compiled program depends on.
         max_norm: how long the gradients may be, all together; None if they are not clipped.
-        numbers: its data.
         call: returns the compiled function and its arguments, from the arrays of the parameters
             and of their states.
         key: of what the program depends on besides the plan and the parameters.
@@ -49,29 +50,41 @@ class Job:
         record: Callable[[Any], None] = lambda norm: None,
     ) -> None:
         self.parameters: list[Parameter] = []
-        self.plan: engine.Plan = ()
         self.results: list[Any] = []
         self.call: Callable[..., tuple[Callable[..., Any], Sequence[Any]]]
         self.key: Any = None
         self.inputs: Sequence[Any] = ()
         self.max_norm, self._record = max_norm, record
         self._state, self._compiled = state, compiled
-        self._numbers: list[float] = []
+        self._sections: list[engine.Section] = []
+        self._numbers: list[list[float]] = []
         self._held: list[tuple[ParameterState | None, dict[str, Any]]] = []
         self._steps: list[np.ndarray | int | None] = []
         self._names: list[tuple[str, ...]] = []
         self._program: Any = None
 
+    @functools.cached_property
+    def plan(self) -> engine.Plan:
+        """What the compiled program depends on."""
+        return Constant(tuple(self._sections))
+
     @property
-    def numbers(self) -> np.ndarray | jax.Array:
+    def numbers(self) -> list[Any]:
         """All numbers, on the host: jit moves them to the device, unless that is forbidden to it.
 
-        It takes less time than to move them here.
+        It takes less time than to move them here. On CPU, where that is nearly for nothing, each
+        section has an array of its own: kernels of other sections are then the same kernel, which
+        XLA compiles once. Elsewhere every array would be a transfer.
         """
-        limit = [] if self.max_norm is None else [self.max_norm]
-        rows = split([*self._numbers, *limit])
+        sets = self._numbers if self.max_norm is None else [*self._numbers, [self.max_norm]]
+        rows = split(list(itertools.chain.from_iterable(sets)))
+        ends = [0, *itertools.accumulate(map(len, sets))] if self._on_cpu() else [0, len(rows)]
+        parts = [rows[start:end] for start, end in itertools.pairwise(ends)]
         guard = getattr(jax.config, _GUARD)
-        return rows if guard in (None, "allow") else jax.device_put(rows)
+        return parts if guard in (None, "allow") else jax.device_put(parts)
+
+    def _on_cpu(self) -> bool:
+        return bool(self.parameters) and _is_on_cpu(self.parameters[0].own_array)
 
     @property
     def out(self) -> Any:
@@ -113,9 +126,8 @@ class Job:
         self._names += [names] * len(parameters)
         each = prepared.counts and len({*steps}) > 1
         for step in steps if each else steps[:1]:
-            self._numbers += prepared.numbers(step)
-        section = engine.Section(prepared.structure, names, len(parameters), each)
-        self.plan = (*self.plan, section)
+            self._numbers.append(prepared.numbers(step))
+        self._sections.append(engine.Section(prepared.structure, names, len(parameters), each))
 
     def prepare(self) -> tuple[Callable[..., Any], Sequence[Any]]:
         """Return the program and its arguments, which nobody else has: they are donated.
@@ -168,5 +180,9 @@ def results_are_checked() -> bool:
 def _await_on_cpu(arrays: Sequence[Any]) -> None:
     """Raise what the computation of arrays raises, now; elsewhere it was raised at once."""
     first = next((array for array in arrays if isinstance(array, jax.Array)), None)
-    if first is not None and next(iter(first.devices())).platform == "cpu":
+    if first is not None and _is_on_cpu(first):
         jax.block_until_ready(arrays)
+
+
+def _is_on_cpu(array: jax.Array) -> bool:
+    return next(iter(array.devices())).platform == "cpu"

@@ -2,6 +2,7 @@
 
 import functools
 import inspect
+import operator
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
 from typing import Any, ClassVar
@@ -17,7 +18,7 @@ from torchwise.optim.collection import Collection, collected_tree, is_groups, li
 from torchwise.optim.evaluation import Evaluation, Evaluations
 from torchwise.optim.groups import complete_group
 from torchwise.optim.hooks import Hooked, hooked
-from torchwise.optim.hyperparameters import hyperparameters
+from torchwise.optim.hyperparameters import hyperparameters, is_immutable
 from torchwise.optim.job import Job, results_are_checked
 from torchwise.optim.parameter import Parameter, is_tensor
 from torchwise.optim.prepared import Prepared
@@ -405,7 +406,7 @@ class Optimizer(Hooked):
     def __getstate__(self) -> dict[str, Any]:  # like torch, without hooks
         with lock:
             settle()
-            left_out = ("_prepared", "_compiled", "_evaluations")
+            left_out = ("_prepared", "_last", "_compiled", "_evaluations")
             kept = vars(self).items()
             return {k: v for k, v in kept if not k.endswith("_hooks") and k not in left_out}
 
@@ -428,20 +429,33 @@ class Optimizer(Hooked):
         return [(self._rule(group), group["params"]) for group in self.param_groups]
 
     def _prepare(self, group: Mapping[str, Any]) -> Prepared:
+        given = tuple(map(group.get, self._rule_keys()))
+        last = self._last.get(id(group))
+        if last is not None and all(map(operator.is_, given, last[0])):
+            return last[1]
         values = tuple(hyperparameters(group, self._rule_keys()).values())
-        return self._prepared(values, _types(values))
+        prepared = self._prepared(values, _types(values))
+        if len(self._last) > 2 * len(self.param_groups):
+            self._last.clear()
+        if all(map(is_immutable, given)):  # else it may be the same object, and another value
+            self._last[id(group)] = given, prepared
+        return prepared
 
     def _rule_keys(self) -> Sequence[str]:
         """The keys of a group that its rule depends on."""
         return self.rule.group_keys
 
     def _reset_cache(self) -> None:
-        """Most steps have the hyperparameters of the one before, or of one not long ago."""
+        """Most steps have the hyperparameters of the one before, or of one not long ago.
+
+        `_last` has those objects for each group, and what was prepared of them.
+        """
 
         def prepared(values: tuple[Any, ...], _: Any) -> Prepared:
             return Prepared(self._rule(dict(zip(self._rule_keys(), values))))
 
-        self._prepared = functools.lru_cache(maxsize=64)(prepared)
+        self._prepared = functools.lru_cache(maxsize=1024)(prepared)
+        self._last: dict[int, tuple[tuple[Any, ...], Prepared]] = {}
         self._compiled: set[Any] = set()
         self._evaluations = Evaluations(f"{type(self).__module__}.{type(self).__name__}")
 
