@@ -34,7 +34,17 @@ LAYERS = [
         "preparation",
         "transformation",
     ),
-    *("schedules", "param_groups", "blocks", "rules", "checkpoint", "state_dict", "optax_states"),
+    *(
+        "schedules",
+        "groups",
+        "param_groups",
+        "grouped",
+        "blocks",
+        "rules",
+        "checkpoint",
+        "state_dict",
+        "optax_states",
+    ),
     *("quasi_newton", "averages", "optim", "nn", "dragon", "demo"),
 ]
 # They stand beside the layers: `layouts` describes models, the others are used by nobody.

@@ -1,6 +1,7 @@
 """Parameters, gradients and states as aligned lists of leaves; errors that name the culprit."""
 
-from collections.abc import Iterable
+from collections import OrderedDict, defaultdict
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import jax
@@ -114,6 +115,27 @@ def has_names(paths: Iterable[Any]) -> bool:
         len(path) > 1 or any(not isinstance(key, jax.tree_util.SequenceKey) for key in path)
         for path in paths
     )
+
+
+def in_given_order(tree: Any, given: Any) -> Iterator[Any]:
+    """Yield the leaves of a tree in the order in which another of the same structure was given.
+
+    JAX sorts the keys of dicts, and its trees do not know any more how they were.
+    """
+    if type(given) in (dict, OrderedDict, defaultdict):
+        pairs = [(tree[key], child) for key, child in given.items()]
+    elif (children := _children(given)) is not None:
+        pairs = list(zip(_children(tree) or (), children))
+    else:
+        yield tree
+        return
+    for child, of_given in pairs:
+        yield from in_given_order(child, of_given)
+
+
+def _children(node: Any) -> list[Any] | None:
+    flat = jax.tree_util.default_registry.flatten_one_level(node)
+    return None if flat is None else list(flat[0])
 
 
 def _is_jax_like(leaf: Any) -> bool:

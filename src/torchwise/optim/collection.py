@@ -7,7 +7,7 @@ import jax
 import numpy as np
 
 from torchwise.optim.parameter import Parameter
-from torchwise.trees import has_names, is_optimizable, path_name
+from torchwise.trees import has_names, in_given_order, is_optimizable, path_name
 
 
 class Collection(NamedTuple):
@@ -17,11 +17,13 @@ class Collection(NamedTuple):
         tree: what was passed, with a `Parameter` in the place of each array that is optimized.
         parameters: those parameters, in the order of passing. JAX sorts the keys of a dict.
         names: one name per parameter, or None.
+        as_given: the parameters again, where dicts keep the order of their keys.
     """
 
     tree: Any
     parameters: list[Parameter]
     names: list[str] | None
+    as_given: list[Parameter]
 
 
 def collected_tree(collections: Sequence[Collection], as_groups: bool) -> Any:
@@ -33,6 +35,40 @@ def collected_tree(collections: Sequence[Collection], as_groups: bool) -> Any:
     """
     trees = [collection.tree for collection in collections]
     return trees if as_groups or len(trees) > 1 else trees[0]
+
+
+def joined(whole: Collection, more: Collection) -> Collection:
+    """Return a collection that has the parameters of a tree and later ones in its dicts.
+
+    Raises:
+        ValueError: if the trees are no dicts, or both have a leaf at the same place.
+    """
+    known = set(whole.as_given)
+    fresh = [one for one in more.as_given if one not in known]
+    if not fresh:
+        return whole
+    given = [*whole.as_given, *fresh]
+    return Collection(_joined(whole.tree, more.tree, ()), given, None, given)
+
+
+def _joined(tree: Any, more: Any, path: tuple[str, ...]) -> Any:
+    """Return a dict with the leaves of two dicts, also of dicts in them.
+
+    Raises:
+        ValueError: if one of them is no dict, or both have a leaf at the same place.
+    """
+    if not (type(tree) is dict and type(more) is dict):
+        raise ValueError(
+            "the parameters are one tree, which later ones can join only where both are dicts: add "
+            "those that are in the tree already by {'match': pattern}"
+        )
+    both = {**tree, **more}
+    for key in tree.keys() & more.keys():
+        if not (type(tree[key]) is dict and type(more[key]) is dict):
+            name = ".".join((*path, str(key)))
+            raise ValueError(f"there is a parameter {name!r} already")
+        both[key] = _joined(tree[key], more[key], (*path, str(key)))
+    return both
 
 
 def is_array(leaf: Any) -> bool:
@@ -72,7 +108,7 @@ def collect(params: Any) -> Collection:
         tree = {element[0]: _wrap(element[1], element[0]) for element in params}
         if len(tree) != len(params):
             raise ValueError("two parameters have the same name")
-        return Collection(tree, list(tree.values()), list(tree))
+        return Collection(tree, list(tree.values()), list(tree), list(tree.values()))
     entries, treedef = jax.tree.flatten_with_path(params)
     by_path = has_names(path for path, _ in entries)
     leaves = [_wrap(leaf, path_name(path) if by_path else None) for path, leaf in entries]
@@ -82,7 +118,9 @@ def collect(params: Any) -> Collection:
         raise ValueError(
             "all optimizer params should be with/without names. Some param names are missing"
         )
-    return Collection(treedef.unflatten(leaves), parameters, names or None)
+    tree = treedef.unflatten(leaves)
+    given = [leaf for leaf in in_given_order(tree, params) if isinstance(leaf, Parameter)]
+    return Collection(tree, parameters, names or None, given)
 
 
 def _wrap(leaf: Any, name: str | None) -> Any:

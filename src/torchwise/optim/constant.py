@@ -24,4 +24,6 @@ class Constant(Generic[T]):
     def __eq__(self, other: object) -> bool:
         if self is other:
             return True
-        return isinstance(other, Constant) and hash(other) == self._hash and other.value == self.value
+        return (
+            isinstance(other, Constant) and hash(other) == self._hash and other.value == self.value
+        )
