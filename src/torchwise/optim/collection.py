@@ -63,7 +63,7 @@ def _joined(tree: Any, more: Any, path: tuple[str, ...]) -> Any:
             "those that are in the tree already by {'match': pattern}"
         )
     both = {**tree, **more}
-    for key in tree.keys() & more.keys():
+    for key in filter(tree.__contains__, more):
         if not (type(tree[key]) is dict and type(more[key]) is dict):
             name = ".".join((*path, str(key)))
             raise ValueError(f"there is a parameter {name!r} already")
