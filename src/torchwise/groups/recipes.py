@@ -142,7 +142,7 @@ def torchvision(
         >>> rule = groups.torchvision(1e-4, norm_weight_decay=0.0)
         >>> optimizer = optim.SGD(params, lr=0.1, groups=rule)
         >>> [(one["param_names"], one["weight_decay"]) for one in optimizer.param_groups]
-        [(['fc'], 0.0001), (['bn.bias', 'bn.weight'], 0.0)]
+        [(['fc'], 0.0001), (['bn.weight', 'bn.bias'], 0.0)]
     """
     return _Torchvision((weight_decay, norm_weight_decay, bias_weight_decay))
 
