@@ -5,11 +5,12 @@ changed learning rate is other data and not another program.
 """
 
 import functools
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, TypeAlias, cast
 
 import jax
 import jax.numpy as jnp
+from jax import lax
 
 from torchwise.apply import step_leaves
 from torchwise.blocks.clip_grad_norm import ClipGradNorm
@@ -41,6 +42,21 @@ class Section(NamedTuple):
     numbers_each: bool
 
 
+class Numbers(NamedTuple):
+    """The numbers of a step.
+
+    With several sets of them, where a set begins is data, though it is always the same: kernels
+    that differ only in where they read would be kernels of their own, and be compiled one by one.
+
+    Attributes:
+        rows: all numbers, from `split`.
+        starts: where each set begins; empty for a single one.
+    """
+
+    rows: Any
+    starts: Sequence[Any]
+
+
 Plan: TypeAlias = Constant[tuple[Section, ...]]
 
 
@@ -50,7 +66,7 @@ def update(
     params: list[jax.Array],
     states: list[jax.Array],
     grads: list[Any],
-    numbers: list[jax.Array],
+    numbers: Numbers,
 ) -> tuple[list[jax.Array], list[jax.Array], jax.Array | None]:
     """Return the new parameters and states, and the norm of the gradients if they are clipped.
 
@@ -59,10 +75,10 @@ def update(
         params: the parameters that have gradients; donated.
         states: the arrays of `Section.names`, parameter by parameter; donated.
         grads: the gradients: arrays, or `sparse.Rows`.
-        numbers: the numbers of all sections, from `split`, in one array or in several; behind
-            them, if the gradients are clipped, the largest norm that all of them together may have.
+        numbers: of all sections; behind them, if the gradients are clipped, the largest norm that
+            all of them together may have.
     """
-    given = (number for rows in numbers for number in joined(rows))
+    given = _in_turn(plan, numbers)
     leaves = list(_leaves(plan, params, states, grads, given))
     limit, norm = next(given, None), None
     if limit is not None:
@@ -72,6 +88,28 @@ def update(
     results = step_leaves(leaves)
     new = [array for _, held in results for array in arrays_of(held).values()]
     return [param for param, _ in results], new, norm
+
+
+def _in_turn(plan: Plan, numbers: Numbers) -> Iterator[jax.Array]:
+    """Yield the numbers of all sets, and what is behind them."""
+    rows, starts = numbers
+    end = 0
+    for index, size in enumerate(set_sizes(plan)):
+        end += size
+        if starts:
+            yield from joined(lax.dynamic_slice_in_dim(rows, starts[index], size))
+        else:
+            yield from joined(rows[:size])
+    yield from joined(rows[end:])
+
+
+def set_sizes(plan: Plan) -> list[int]:
+    """Return how many numbers each set has; a section has one set, or one for each parameter."""
+    return [
+        one.structure.value.num_leaves
+        for one in plan.value
+        for _ in range(one.size if one.numbers_each else 1)
+    ]
 
 
 def _clipped(leaf: Leaf, coefficient: jax.Array) -> Leaf:
@@ -159,7 +197,7 @@ def train(
     params: list[jax.Array],
     states: list[jax.Array],
     given: list[jax.Array],
-    numbers: list[jax.Array],
+    numbers: Numbers,
     args: tuple[Any, ...],
 ) -> tuple[Any, list[jax.Array], list[jax.Array], jax.Array | None]:
     """Loss, gradients and update as one program: `value_and_grad`, then `update`.

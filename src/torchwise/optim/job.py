@@ -69,22 +69,16 @@ class Job:
         return Constant(tuple(self._sections))
 
     @property
-    def numbers(self) -> list[Any]:
+    def numbers(self) -> engine.Numbers:
         """All numbers, on the host: jit moves them to the device, unless that is forbidden to it.
 
-        It takes less time than to move them here. On CPU, where that is nearly for nothing, each
-        section has an array of its own: kernels of other sections are then the same kernel, which
-        XLA compiles once. Elsewhere every array would be a transfer.
+        It takes less time than to move them here.
         """
-        sets = self._numbers if self.max_norm is None else [*self._numbers, [self.max_norm]]
-        rows = split(list(itertools.chain.from_iterable(sets)))
-        ends = [0, *itertools.accumulate(map(len, sets))] if self._on_cpu() else [0, len(rows)]
-        parts = [rows[start:end] for start, end in itertools.pairwise(ends)]
+        limit = [] if self.max_norm is None else [self.max_norm]
+        rows = split([*itertools.chain.from_iterable(self._numbers), *limit])
+        starts = _starts(self.plan) if len(self._numbers) > 1 else ()
         guard = getattr(jax.config, _GUARD)
-        return parts if guard in (None, "allow") else jax.device_put(parts)
-
-    def _on_cpu(self) -> bool:
-        return bool(self.parameters) and _is_on_cpu(self.parameters[0].own_array)
+        return engine.Numbers(rows if guard in (None, "allow") else jax.device_put(rows), starts)
 
     @property
     def out(self) -> Any:
@@ -102,7 +96,7 @@ class Job:
         for parameter in parameters:
             held = self._state.get(parameter)
             values = held.own_values if held is not None else {}
-            fresh = not all(name in values for name in names)
+            fresh = not all(map(values.__contains__, names))
             if rule.counts_in_torch and not values:
                 values = initial_entry(rule, parameter.own_array)
             elif rule.counts_in_torch and fresh:
@@ -124,7 +118,7 @@ class Job:
                 self._steps.append(None)
         self.parameters += parameters
         self._names += [names] * len(parameters)
-        each = prepared.counts and len({*steps}) > 1
+        each = prepared.counts and steps.count(steps[0]) < len(steps)
         for step in steps if each else steps[:1]:
             self._numbers.append(prepared.numbers(step))
         self._sections.append(engine.Section(prepared.structure, names, len(parameters), each))
@@ -180,9 +174,12 @@ def results_are_checked() -> bool:
 def _await_on_cpu(arrays: Sequence[Any]) -> None:
     """Raise what the computation of arrays raises, now; elsewhere it was raised at once."""
     first = next((array for array in arrays if isinstance(array, jax.Array)), None)
-    if first is not None and _is_on_cpu(first):
+    if first is not None and next(iter(first.devices())).platform == "cpu":
         jax.block_until_ready(arrays)
 
 
-def _is_on_cpu(array: jax.Array) -> bool:
-    return next(iter(array.devices())).platform == "cpu"
+@functools.lru_cache(maxsize=64)
+def _starts(plan: engine.Plan) -> tuple[jax.Array, ...]:
+    """Return where the sets of numbers of a plan begin, in arrays that lie on the device."""
+    ends = itertools.accumulate(engine.set_sizes(plan), initial=0)
+    return tuple(map(jax.device_put, map(np.int32, ends)))[:-1]

@@ -27,15 +27,17 @@ class Prepared:
         self.rule = rule
         self._parts = rule.parts()
         self.counts = counts(self._parts)
+        self._counting = [(part, part.counts) for part in self._parts]
         leaves, treedef = jax.tree.flatten((self._parts, self._numbers(1)))
         self.structure = _shared(treedef)
+        self._names = None if rule.state_by_shape else _names_of(self.structure, ())
         self._fixed = jax.tree.leaves(self._parts)
         self._last = 1, leaves  # groups that are alike ask for the same numbers in turn
 
     def by_names(self, parameters: list[Parameter]) -> list[tuple[Names, list[Parameter]]]:
         """Return the parameters with the arrays that the rule keeps for each, in order."""
-        if not self.rule.state_by_shape:
-            return [(_names_of(self.structure, ()), parameters)]
+        if self._names is not None:
+            return [(self._names, parameters)]
         groups: dict[Names, list[Parameter]] = {}
         for parameter in parameters:
             groups.setdefault(_names_of(self.structure, parameter.shape), []).append(parameter)
@@ -48,7 +50,8 @@ class Prepared:
         return self._last[1]
 
     def _numbers(self, step: int) -> tuple[Any, ...]:
-        return tuple(part.numbers(step if part.counts else None) for part in self._parts)
+        found = [part.numbers(step if each else None) for part, each in self._counting]
+        return tuple(found)
 
 
 @functools.cache
