@@ -182,4 +182,5 @@ def _await_on_cpu(arrays: Sequence[Any]) -> None:
 def _starts(plan: engine.Plan) -> tuple[jax.Array, ...]:
     """Return where the sets of numbers of a plan begin, in arrays that lie on the device."""
     ends = itertools.accumulate(engine.set_sizes(plan), initial=0)
-    return tuple(map(jax.device_put, map(np.int32, ends)))[:-1]
+    with jax.ensure_compile_time_eval():  # within a trace they would be of the trace
+        return tuple(map(jax.device_put, map(np.int32, ends)))[:-1]
