@@ -10,7 +10,7 @@ import numpy as np
 
 from torchwise.numbers import split
 from torchwise.optim import engine
-from torchwise.optim.constant import Constant
+from torchwise.optim.constant import constant
 from torchwise.optim.parameter import Parameter
 from torchwise.optim.prepared import Prepared
 from torchwise.optim.state import ParameterState, State
@@ -66,7 +66,7 @@ class Job:
     @functools.cached_property
     def plan(self) -> engine.Plan:
         """What the compiled program depends on."""
-        return Constant(tuple(self._sections))
+        return constant(tuple(self._sections))
 
     @property
     def numbers(self) -> engine.Numbers:

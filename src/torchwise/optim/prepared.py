@@ -6,7 +6,7 @@ from typing import Any
 import jax
 
 from torchwise.apply import counts
-from torchwise.optim.constant import Constant
+from torchwise.optim.constant import Constant, constant
 from torchwise.optim.parameter import Parameter
 from torchwise.rule import Rule
 from torchwise.state_dict.entry import arrays_of
@@ -29,7 +29,7 @@ class Prepared:
         self.counts = counts(self._parts)
         self._counting = [(part, part.counts) for part in self._parts]
         leaves, treedef = jax.tree.flatten((self._parts, self._numbers(1)))
-        self.structure = _shared(treedef)
+        self.structure = constant(treedef)
         self._names = None if rule.state_by_shape else _names_of(self.structure, ())
         self._fixed = jax.tree.leaves(self._parts)
         self._last = 1, leaves  # groups that are alike ask for the same numbers in turn
@@ -52,12 +52,6 @@ class Prepared:
     def _numbers(self, step: int) -> tuple[Any, ...]:
         found = [part.numbers(step if each else None) for part, each in self._counting]
         return tuple(found)
-
-
-@functools.cache
-def _shared(treedef: Any) -> Constant[Any]:
-    """Return the one constant of a structure."""
-    return Constant(treedef)
 
 
 @functools.cache
