@@ -1,5 +1,6 @@
 """Which parameters form a group, said by their names; ready-made rules of known trainers."""
 
-from torchwise.groups.recipes import hugging_face, layer_decay, timm, torchvision
+from torchwise.groups.layers import layer_decay
+from torchwise.groups.recipes import hugging_face, timm, torchvision
 
 __all__ = ["hugging_face", "layer_decay", "timm", "torchvision"]

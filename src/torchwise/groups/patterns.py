@@ -3,8 +3,9 @@
 import difflib
 import fnmatch
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
+Patterns: TypeAlias = str | Sequence[str]
 _NEAR, _ALIKE = 3, 0.6  # how many names, and from which ratio of equal letters on
 
 
@@ -28,6 +29,11 @@ def patterns_of(value: Any, where: str) -> list[str]:
     if not patterns:
         raise ValueError(f"{where} has no pattern: pass one on names, as '*.bias'")
     return list(patterns)
+
+
+def listed(patterns: Patterns, where: str) -> list[str]:
+    """Return patterns as a list, which may be empty."""
+    return patterns_of(patterns, where) if patterns else []
 
 
 def matched(name: str, patterns: Iterable[str]) -> str | None:

@@ -70,8 +70,18 @@ def select(groups: Groups, entries: Sequence[Entry]) -> list[Selected]:
     return _by_patterns(groups, entries)
 
 
+def names_in(entries: Sequence[Entry]) -> list[str]:
+    """Return the names of parameters."""
+    return [entry.name for entry in entries]
+
+
+def axes_of(entry: Entry) -> int:
+    """Return how many axes a parameter has."""
+    return len(entry.array.shape)
+
+
 def _by_patterns(groups: Sequence[Mapping[str, Any]], entries: Sequence[Entry]) -> list[Selected]:
-    names = [entry.name for entry in entries]
+    names = names_in(entries)
     selected, owners, rest = [], dict[int, str](), None
     for index, group in enumerate(groups):
         if "params" in group:
