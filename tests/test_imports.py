@@ -35,7 +35,17 @@ LAYERS = [
         "preparation",
         "transformation",
     ),
-    *("schedules", "param_groups", "blocks", "rules", "checkpoint", "state_dict", "optax_states"),
+    *(
+        "schedules",
+        "groups",
+        "param_groups",
+        "named_groups",
+        "blocks",
+        "rules",
+        "checkpoint",
+        "state_dict",
+        "optax_states",
+    ),
     *("quasi_newton", "averages", "optim", "nn", "dragon", "demo"),
 ]
 # They stand beside the layers: `layouts` describes models, `public` has the names of the package,

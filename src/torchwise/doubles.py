@@ -25,7 +25,10 @@ def power(base: Any, exponent: Any) -> Any:
 
     So would LLVM, from which no barrier hides a constant: the exponent is a selection.
     """
-    if _is_single(base) and exponent == 3:
+    if type(base) is float:
+        if type(exponent) is int or type(exponent) is float:  # as a stateful step asks, often
+            return base**exponent
+    elif _is_single(base) and exponent == 3:
         return base * base * base  # as torch; its other powers of float32 are powers
     if not any(isinstance(value, jax.Array) for value in (base, exponent)):
         return base**exponent

@@ -36,23 +36,23 @@ def split(values: Sequence[float]) -> np.ndarray:
     """Return numbers of double precision as float32, for programs whose types have 32 bits.
 
     Returns:
-        An array (3, n): the sum of its rows is the numbers, exactly.
+        An array (n, 3): the sums of its rows are the numbers, exactly.
     """
     rest = np.asarray(values, np.float64)
-    rows = []
+    columns = []
     for _ in range(3):
-        rows.append(rest.astype(np.float32))
+        columns.append(rest.astype(np.float32))
         with np.errstate(invalid="ignore"):  # infinities, which have no rest
-            rest = np.where(np.isfinite(rows[-1]), rest - rows[-1], 0)
-    return np.stack(rows)
+            rest = np.where(np.isfinite(columns[-1]), rest - columns[-1], 0)
+    return np.stack(columns, axis=1)
 
 
 def joined(rows: jax.Array) -> list[jax.Array]:
     """Return the numbers that `split` made rows of, 0-d and in double precision."""
     with jax.enable_x64(True):
         wide = rows.astype(jnp.float64)
-        whole = wide[0] + (wide[1] + wide[2])
-        return [whole[index] for index in range(rows.shape[1])]
+        whole = wide[:, 0] + (wide[:, 1] + wide[:, 2])
+        return [whole[index] for index in range(rows.shape[0])]
 
 
 def number(value: Any) -> Any:

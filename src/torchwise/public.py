@@ -1,6 +1,6 @@
 """The public names, where `torchwise` takes them from."""
 
-from torchwise import averages, checkpoint, dragon, layouts, nn, optim, schedules
+from torchwise import averages, checkpoint, dragon, groups, layouts, nn, optim, schedules
 from torchwise.blocks.add_decayed_weights import add_decayed_weights
 from torchwise.blocks.clip_each_by_norm import clip_each_by_norm
 from torchwise.blocks.clip_grad_norm import clip_grad_norm
@@ -10,6 +10,7 @@ from torchwise.blocks.scale import scale
 from torchwise.blocks.scale_by_adagrad import scale_by_adagrad
 from torchwise.blocks.trace import trace
 from torchwise.gradient_accumulation import accumulate_gradients
+from torchwise.named_groups import grouped
 from torchwise.norms import get_total_norm
 from torchwise.optax_states.conversion import from_optax_state, to_optax_state
 from torchwise.quasi_newton.lbfgs import lbfgs
@@ -60,6 +61,8 @@ __all__ = [
     "from_optax_state",
     "from_state_dict",
     "get_total_norm",
+    "grouped",
+    "groups",
     "layouts",
     "lbfgs",
     "maximize",

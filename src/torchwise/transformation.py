@@ -202,7 +202,7 @@ def _behind(blocks: Sequence[Transform], groups: Groups, per_parameter_steps: bo
     if per_parameter_steps:
         raise TypeError(
             "chain(): how groups count their steps is settled where they are made: give "
-            "per_parameter_steps=True to from_state_dict() or to_functional()"
+            "per_parameter_steps=True to grouped(), from_state_dict() or to_functional()"
         )
     for block in blocks:
         if not isinstance(block, Block):

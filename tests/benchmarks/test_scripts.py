@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+import groups
 import host
 import plan
 
@@ -131,6 +132,13 @@ def test_the_plan_by_hand():
     assert plan.devices_needed(adagrad, 10**12, h100) == 300
     # 20 bytes for each parameter through 300 times 3.35 TB/s
     assert plan.seconds(adagrad, 10**12, h100, 300) == pytest.approx(20e12 / (300 * 3.35e12))
+
+
+def test_groups_prints_a_line_for_each_kind(capsys):
+    groups.main(["--quick"])
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 6
+    assert all("times one group" in line for line in lines)
 
 
 def test_host_prints_both_times(capsys):

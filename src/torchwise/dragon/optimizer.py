@@ -6,6 +6,7 @@ from typing import Any, ClassVar
 import jax
 
 from torchwise.dragon.rule import DragonSGD
+from torchwise.groups.selection import Groups
 from torchwise.numbers import number, refuse
 from torchwise.optim import engine
 from torchwise.optim.hooks import hooked
@@ -34,6 +35,7 @@ class SGD(Optimizer):
         clip_norm: bounds the L2 norm of each parameter's scaled gradient; zero and less do not.
         momentum_correction: bring the velocity to each new learning rate, so that the result is
             torch's SGD. All groups have the same, for as long as the optimizer lives.
+        groups: see `Optimizer`.
 
     Raises:
         TypeError, ValueError: as Dragon does; `docs/dragon.md` lists the differences.
@@ -66,10 +68,12 @@ class SGD(Optimizer):
         clip_norm: Any = 0,
         *,
         momentum_correction: bool = False,
+        groups: Groups | None = None,
     ) -> None:
         self._sums: dict[Parameter, jax.Array] = {}
         super().__init__(
             params,
+            groups=groups,
             lr=lr,
             momentum=momentum,
             dampening=dampening,

@@ -3,29 +3,44 @@
 import functools
 import inspect
 from collections.abc import Callable
-from typing import Any, Concatenate, ParamSpec
+from typing import Any, ParamSpec, Protocol, cast, overload
 
 from torchwise import rules
+from torchwise.groups.selection import Groups
 from torchwise.optim.optimizer import Optimizer
 from torchwise.rule import Rule
 
 P = ParamSpec("P")
-Constructor = Callable[Concatenate[Any, Any, P], None]
+
+
+class Constructor(Protocol[P]):
+    """A constructor with the signature of a rule behind `params`, and with `groups` besides.
+
+    Types cannot say that a keyword is added to a signature: with it, the others go unchecked.
+    """
+
+    @overload
+    def __call__(self, params: Any, /, *args: P.args, **kwargs: P.kwargs) -> None: ...
+    @overload
+    def __call__(
+        self, params: Any, /, *args: Any, groups: Groups | None, **kwargs: Any
+    ) -> None: ...
 
 
 def signature_of(rule: Callable[P, Rule]) -> Callable[[Callable[..., None]], Constructor[P]]:
-    """Give a constructor the signature of a rule, behind `self` and `params`."""
+    """Give a constructor the signature of a rule, between `params` and `groups`."""
 
     def decorate(constructor: Callable[..., None]) -> Constructor[P]:
         @functools.wraps(constructor)
-        def wrapper(self: Any, params: Any, *args: P.args, **kwargs: P.kwargs) -> None:
+        def wrapper(self: Any, params: Any, *args: Any, **kwargs: Any) -> None:
             constructor(self, params, *args, **kwargs)
 
         in_front = list(inspect.signature(constructor).parameters.values())[:2]
         own = inspect.signature(rule).parameters.values()
-        vars(wrapper)["__signature__"] = inspect.Signature([*in_front, *own])
+        groups = inspect.Parameter("groups", inspect.Parameter.KEYWORD_ONLY, default=None)
+        vars(wrapper)["__signature__"] = inspect.Signature([*in_front, *own, groups])
         del vars(wrapper)["__wrapped__"]  # tools that follow it would miss the signature
-        return wrapper
+        return cast(Constructor[P], wrapper)
 
     return decorate
 

@@ -36,6 +36,40 @@ def collected_tree(collections: Sequence[Collection], as_groups: bool) -> Any:
     return trees if as_groups or len(trees) > 1 else trees[0]
 
 
+def joined(whole: Collection, more: Collection) -> Collection:
+    """Return a collection that has the parameters of a tree and later ones in its dicts.
+
+    Raises:
+        ValueError: if the trees are no dicts, or both have a leaf at the same place.
+    """
+    known = set(whole.parameters)
+    fresh = [one for one in more.parameters if one not in known]
+    if not fresh:
+        return whole
+    given = [*whole.parameters, *fresh]
+    return Collection(_joined(whole.tree, more.tree, ()), given, None)
+
+
+def _joined(tree: Any, more: Any, path: tuple[str, ...]) -> Any:
+    """Return a dict with the leaves of two dicts, also of dicts in them.
+
+    Raises:
+        ValueError: if one of them is no dict, or both have a leaf at the same place.
+    """
+    if not (type(tree) is dict and type(more) is dict):
+        raise ValueError(
+            "the parameters are one tree, which later ones can join only where both are dicts: add "
+            "those that are in the tree already by {'match': pattern}"
+        )
+    both = {**tree, **more}
+    for key in filter(tree.__contains__, more):
+        if not (type(tree[key]) is dict and type(more[key]) is dict):
+            name = ".".join((*path, str(key)))
+            raise ValueError(f"there is a parameter {name!r} already")
+        both[key] = _joined(tree[key], more[key], (*path, str(key)))
+    return both
+
+
 def is_array(leaf: Any) -> bool:
     """Whether a leaf is a float or complex array."""
     if not isinstance(leaf, jax.Array | np.ndarray | np.generic):

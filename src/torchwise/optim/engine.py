@@ -1,21 +1,23 @@
 """The compiled steps: every group in one program, on the same leaves as the functional step.
 
-What a program depends on is its `Plan`, a static argument; all numbers come in one vector, so that
-a changed learning rate is other data and not another program.
+What a program depends on is its `Plan`, a static argument; all numbers are arguments, so that a
+changed learning rate is other data and not another program.
 """
 
 import functools
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any, NamedTuple, cast
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple, TypeAlias, cast
 
 import jax
 import jax.numpy as jnp
+from jax import lax
 
 from torchwise.apply import step_leaves
 from torchwise.blocks.clip_grad_norm import ClipGradNorm
 from torchwise.leaf import Leaf, Parts
 from torchwise.norms import clip_coefficient, total_norm
 from torchwise.numbers import joined
+from torchwise.optim.constant import Constant
 from torchwise.optim.jaxprs import cotangent_of_the_loss
 from torchwise.optim.parameter import Parameter
 from torchwise.optim.skeleton import Skeleton
@@ -34,13 +36,28 @@ class Section(NamedTuple):
         numbers_each: whether each parameter has numbers of its own, or all have the same.
     """
 
-    structure: Any
+    structure: Constant[Any]
     names: tuple[str, ...]
     size: int
     numbers_each: bool
 
 
-Plan = tuple[Section, ...]
+class Numbers(NamedTuple):
+    """The numbers of a step.
+
+    With several sets of them, where a set begins is data, though it is always the same: kernels
+    that differ only in where they read would be kernels of their own, and be compiled one by one.
+
+    Attributes:
+        rows: all numbers, from `split`.
+        starts: where each set begins; empty for a single one.
+    """
+
+    rows: Any
+    starts: Sequence[Any]
+
+
+Plan: TypeAlias = Constant[tuple[Section, ...]]
 
 
 @functools.partial(jax.jit, static_argnums=0, donate_argnums=(1, 2))
@@ -49,19 +66,19 @@ def update(
     params: list[jax.Array],
     states: list[jax.Array],
     grads: list[Any],
-    numbers: jax.Array,
+    numbers: Numbers,
 ) -> tuple[list[jax.Array], list[jax.Array], jax.Array | None]:
     """Return the new parameters and states, and the norm of the gradients if they are clipped.
 
     Args:
-        plan: the sections, in the order of the parameters.
+        plan: its sections are in the order of the parameters.
         params: the parameters that have gradients; donated.
         states: the arrays of `Section.names`, parameter by parameter; donated.
         grads: the gradients: arrays, or `sparse.Rows`.
-        numbers: the numbers of all sections, from `split`; behind them, if the gradients are
-            clipped, the largest norm that all of them together may have.
+        numbers: of all sections; behind them, if the gradients are clipped, the largest norm that
+            all of them together may have.
     """
-    given = iter(joined(numbers))
+    given = _in_turn(plan, numbers)
     leaves = list(_leaves(plan, params, states, grads, given))
     limit, norm = next(given, None), None
     if limit is not None:
@@ -71,6 +88,28 @@ def update(
     results = step_leaves(leaves)
     new = [array for _, held in results for array in arrays_of(held).values()]
     return [param for param, _ in results], new, norm
+
+
+def _in_turn(plan: Plan, numbers: Numbers) -> Iterator[jax.Array]:
+    """Yield the numbers of all sets, and what is behind them."""
+    rows, starts = numbers
+    end = 0
+    for index, size in enumerate(set_sizes(plan)):
+        end += size
+        if starts:
+            yield from joined(lax.dynamic_slice_in_dim(rows, starts[index], size))
+        else:
+            yield from joined(rows[:size])
+    yield from joined(rows[end:])
+
+
+def set_sizes(plan: Plan) -> list[int]:
+    """Return how many numbers each set has; a section has one set, or one for each parameter."""
+    return [
+        one.structure.value.num_leaves
+        for one in plan.value
+        for _ in range(one.size if one.numbers_each else 1)
+    ]
 
 
 def _clipped(leaf: Leaf, coefficient: jax.Array) -> Leaf:
@@ -86,11 +125,12 @@ def _leaves(
     plan: Plan, params: Any, states: Any, grads: Any, number: Iterator[jax.Array]
 ) -> Iterator[Leaf]:
     given, held = iter(zip(params, grads)), iter(states)
-    for structure, names, size, numbers_each in plan:
+    for structure, names, size, numbers_each in plan.value:
+        treedef = structure.value
         parts, n = (), ()
         for index in range(size):
             if index == 0 or numbers_each:
-                parts, n = structure.unflatten([next(number) for _ in range(structure.num_leaves)])
+                parts, n = treedef.unflatten([next(number) for _ in range(treedef.num_leaves)])
             param, grad = next(given)
             arrays = {name: next(held) for name in names}
             yield Leaf(parts, grad, param, _states_of(parts, arrays), n)
@@ -157,7 +197,7 @@ def train(
     params: list[jax.Array],
     states: list[jax.Array],
     given: list[jax.Array],
-    numbers: jax.Array,
+    numbers: Numbers,
     args: tuple[Any, ...],
 ) -> tuple[Any, list[jax.Array], list[jax.Array], jax.Array | None]:
     """Loss, gradients and update as one program: `value_and_grad`, then `update`.

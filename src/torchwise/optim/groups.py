@@ -1,10 +1,20 @@
 """Parameter groups are checked and completed before they join, in torch's order and words."""
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
 import numpy as np
 
+from torchwise.groups.patterns import matched, patterns_of, refuse_unmatched
+from torchwise.groups.selection import (
+    LEAVE_OUT,
+    MATCH,
+    Entry,
+    Groups,
+    refuse_unknown,
+    select,
+)
 from torchwise.optim.collection import Collection, collect, listed
 from torchwise.optim.parameter import Parameter
 from torchwise.optim.refusals import refuse_statistics, refuse_tensors
@@ -26,8 +36,16 @@ def complete_group(
     """
     if not isinstance(param_group, dict):
         raise TypeError(f"param_group must be a dict, but got {type(param_group)}")
-    group = dict(param_group)
-    params = group["params"]
+    collection = collected(param_group["params"])
+    return collection, completed(param_group, collection, defaults, others)
+
+
+def collected(params: Any) -> Collection:
+    """Return parameters in their tree.
+
+    Raises:
+        TypeError, ValueError: for what cannot be optimized.
+    """
     if isinstance(params, set):
         raise TypeError(
             "optimizer parameters need to be organized in ordered collections, but the ordering of "
@@ -41,13 +59,115 @@ def complete_group(
         _refuse_shared(params)
     if isinstance(params, list | tuple):
         _refuse_other_leaves(collection)
-    group["params"] = collection.parameters
+    return collection
+
+
+def completed(
+    param_group: Mapping[str, Any],
+    collection: Collection,
+    defaults: dict[str, Any],
+    others: list[dict[str, Any]],
+) -> dict[str, Any]:
+    """Return a group with its parameters and all keys.
+
+    Args:
+        param_group: its options; not changed.
+        collection: its parameters.
+        defaults: for keys that it lacks.
+        others: the groups that are there already.
+
+    Raises:
+        ValueError: as torch does.
+    """
+    group = {**param_group, "params": collection.parameters}
     if collection.names is not None:
         group["param_names"] = collection.names
     for name, default in defaults.items():
         group.setdefault(name, default)
     _refuse_duplicates(group, others)
-    return collection, group
+    return group
+
+
+def named_groups(
+    collection: Collection, groups: Groups, known: Sequence[str]
+) -> list[tuple[dict[str, Any], Collection]]:
+    """Return the options and the parameters of each group that was asked for by names.
+
+    The parameters are in the order in which they were passed, as those of torch are in the order of
+    the model. Those that are left out are in no group.
+
+    Args:
+        collection: all parameters.
+        groups: see `torchwise.groups.selection.select`.
+        known: the options that the optimizer has.
+
+    Raises:
+        TypeError, ValueError: for groups that do not fit the names.
+    """
+    parameters = collection.parameters
+    arrays = [parameter.data for parameter in parameters]
+    entries = list(map(Entry, names_of(parameters), arrays))
+    found = []
+    for index, (options, members) in enumerate(select(groups, entries)):
+        refuse_unknown(options, known, index)
+        if options.pop(LEAVE_OUT, False) is False:
+            found.append((options, _part(parameters, members)))
+    return found
+
+
+def left_out(
+    group: Mapping[str, Any],
+    parameters: Sequence[Parameter],
+    others: Sequence[Mapping[str, Any]],
+    known: Sequence[str],
+) -> tuple[dict[str, Any], Collection]:
+    """Return the options and the parameters of a later group, which no group has so far.
+
+    Args:
+        group: patterns under `match`, and options.
+        parameters: all of the tree.
+        others: the groups that are there already.
+        known: the options that the optimizer has.
+
+    Raises:
+        TypeError, ValueError: for patterns that match nothing, or parameters of other groups.
+    """
+    if "params" in group:
+        raise ValueError("a group has either 'params' or 'match', not both")
+    where = f"'match' of group {len(others)}"
+    patterns, names = patterns_of(group[MATCH], where), names_of(parameters)
+    refuse_unmatched(patterns, names, where)
+    owner = {one: index for index, other in enumerate(others) for one in other["params"]}
+    members = [index for index, name in enumerate(names) if matched(name, patterns) is not None]
+    for index in members:
+        if (taken := owner.get(parameters[index])) is not None:
+            raise ValueError(
+                f"{where}: {names[index]!r} is in group {taken} already: change the options there, "
+                f"as optimizer.param_groups[{taken}]['lr'] = ..., or narrow the pattern"
+            )
+    options = {key: value for key, value in group.items() if key != MATCH}
+    refuse_unknown(options, known, len(others))
+    return options, _part(parameters, members)
+
+
+def names_of(parameters: Sequence[Parameter]) -> list[str]:
+    """Return the names of parameters.
+
+    Raises:
+        ValueError: if they have none.
+    """
+    names = [one.name for one in parameters if one.name is not None]
+    if len(names) < len(parameters) or not names:
+        raise ValueError(
+            "patterns need names, which a list of arrays does not have: pass a dict, a model, or "
+            "(name, array) pairs"
+        )
+    return names
+
+
+def _part(parameters: Sequence[Parameter], members: Sequence[int]) -> Collection:
+    chosen = [parameters[index] for index in members]
+    return Collection(None, chosen, names_of(chosen) if chosen else [], chosen)
 
 
 def _refuse_other_leaves(collection: Collection) -> None:

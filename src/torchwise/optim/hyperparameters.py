@@ -27,6 +27,11 @@ def hyperparameters(group: Mapping[str, Any], keys: Sequence[str]) -> dict[str, 
     }
 
 
+def is_immutable(value: Any) -> bool:
+    """Whether an object is a number, or a tuple of numbers, and will stay so."""
+    return all(map(is_immutable, value)) if type(value) is tuple else type(value) in _PLAIN
+
+
 def _read(key: str, value: Any) -> Any:
     if callable(value):
         raise TypeError(

@@ -1,5 +1,7 @@
 """One step of an optimizer: gathered for the engine, run, and put in its place."""
 
+import functools
+import itertools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -8,6 +10,7 @@ import numpy as np
 
 from torchwise.numbers import split
 from torchwise.optim import engine
+from torchwise.optim.constant import constant
 from torchwise.optim.parameter import Parameter
 from torchwise.optim.prepared import Prepared
 from torchwise.optim.state import ParameterState, State
@@ -31,9 +34,7 @@ class Job:
 
     Attributes:
         parameters: the parameters to move.
-        plan: what the compiled program depends on.
         max_norm: how long the gradients may be, all together; None if they are not clipped.
-        numbers: its data.
         call: returns the compiled function and its arguments, from the arrays of the parameters
             and of their states.
         key: of what the program depends on besides the plan and the parameters.
@@ -49,29 +50,35 @@ class Job:
         record: Callable[[Any], None] = lambda norm: None,
     ) -> None:
         self.parameters: list[Parameter] = []
-        self.plan: engine.Plan = ()
         self.results: list[Any] = []
         self.call: Callable[..., tuple[Callable[..., Any], Sequence[Any]]]
         self.key: Any = None
         self.inputs: Sequence[Any] = ()
         self.max_norm, self._record = max_norm, record
         self._state, self._compiled = state, compiled
-        self._numbers: list[float] = []
+        self._sections: list[engine.Section] = []
+        self._numbers: list[list[float]] = []
         self._held: list[tuple[ParameterState | None, dict[str, Any]]] = []
         self._steps: list[np.ndarray | int | None] = []
         self._names: list[tuple[str, ...]] = []
         self._program: Any = None
 
+    @functools.cached_property
+    def plan(self) -> engine.Plan:
+        """What the compiled program depends on."""
+        return constant(tuple(self._sections))
+
     @property
-    def numbers(self) -> np.ndarray | jax.Array:
+    def numbers(self) -> engine.Numbers:
         """All numbers, on the host: jit moves them to the device, unless that is forbidden to it.
 
         It takes less time than to move them here.
         """
         limit = [] if self.max_norm is None else [self.max_norm]
-        rows = split([*self._numbers, *limit])
+        rows = split([*itertools.chain.from_iterable(self._numbers), *limit])
+        starts = _starts(self.plan) if len(self._numbers) > 1 else ()
         guard = getattr(jax.config, _GUARD)
-        return rows if guard in (None, "allow") else jax.device_put(rows)
+        return engine.Numbers(rows if guard in (None, "allow") else jax.device_put(rows), starts)
 
     @property
     def out(self) -> Any:
@@ -89,7 +96,7 @@ class Job:
         for parameter in parameters:
             held = self._state.get(parameter)
             values = held.own_values if held is not None else {}
-            fresh = not all(name in values for name in names)
+            fresh = not all(map(values.__contains__, names))
             if rule.counts_in_torch and not values:
                 values = initial_entry(rule, parameter.own_array)
             elif rule.counts_in_torch and fresh:
@@ -111,11 +118,10 @@ class Job:
                 self._steps.append(None)
         self.parameters += parameters
         self._names += [names] * len(parameters)
-        each = prepared.counts and len({*steps}) > 1
+        each = prepared.counts and steps.count(steps[0]) < len(steps)
         for step in steps if each else steps[:1]:
-            self._numbers += prepared.numbers(step)
-        section = engine.Section(prepared.structure, names, len(parameters), each)
-        self.plan = (*self.plan, section)
+            self._numbers.append(prepared.numbers(step))
+        self._sections.append(engine.Section(prepared.structure, names, len(parameters), each))
 
     def prepare(self) -> tuple[Callable[..., Any], Sequence[Any]]:
         """Return the program and its arguments, which nobody else has: they are donated.
@@ -170,3 +176,11 @@ def _await_on_cpu(arrays: Sequence[Any]) -> None:
     first = next((array for array in arrays if isinstance(array, jax.Array)), None)
     if first is not None and next(iter(first.devices())).platform == "cpu":
         jax.block_until_ready(arrays)
+
+
+@functools.lru_cache(maxsize=64)
+def _starts(plan: engine.Plan) -> tuple[jax.Array, ...]:
+    """Return where the sets of numbers of a plan begin, in arrays that lie on the device."""
+    ends = itertools.accumulate(engine.set_sizes(plan), initial=0)
+    with jax.ensure_compile_time_eval():  # within a trace they would be of the trace
+        return tuple(map(jax.device_put, map(np.int32, ends)))[:-1]

@@ -2,6 +2,7 @@
 
 import functools
 import inspect
+import operator
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
 from types import MappingProxyType
@@ -10,15 +11,29 @@ from typing import Any, ClassVar
 import jax
 import numpy as np
 
+from torchwise.groups.selection import MATCH, Groups
 from torchwise.norms import check_limit
 from torchwise.numbers import number
 from torchwise.optim import engine, functional, state_dicts
 from torchwise.optim.assignment import Assignment
-from torchwise.optim.collection import Collection, collected_tree, is_groups, listed
+from torchwise.optim.collection import (
+    Collection,
+    collected_tree,
+    is_groups,
+    joined,
+    listed,
+)
 from torchwise.optim.evaluation import Evaluation, Evaluations
-from torchwise.optim.groups import complete_group
+from torchwise.optim.freezing import Freezing
+from torchwise.optim.groups import (
+    collected,
+    complete_group,
+    completed,
+    left_out,
+    named_groups,
+)
 from torchwise.optim.hooks import Hooked, hooked
-from torchwise.optim.hyperparameters import hyperparameters
+from torchwise.optim.hyperparameters import hyperparameters, is_immutable
 from torchwise.optim.job import Job, results_are_checked
 from torchwise.optim.parameter import Parameter, is_tensor
 from torchwise.optim.prepared import Prepared
@@ -41,7 +56,7 @@ EXAMPLE = """
 """
 
 
-class Optimizer(Hooked):
+class Optimizer(Freezing, Hooked):
     """torch's Optimizer over JAX arrays: groups, hooks, gradients and state dicts around a rule.
 
     A subclass names its rule, which has the mathematics, the hyperparameters and what torch calls
@@ -50,6 +65,9 @@ class Optimizer(Hooked):
     Args:
         params: a pytree of arrays, an iterable of arrays, of `(name, array)` or of `Parameter`, or
             a list of dicts, each with any of these under "params" and hyperparameters next to it.
+        groups: which parameters of one tree have hyperparameters of their own, by their names: a
+            list of dicts with patterns under "match", a function `(name, array) -> dict | None`, or
+            a rule of `torchwise.groups`. `optimizer.params` stays the tree, whatever the groups.
         hyperparameters: of groups that do not give their own, in the order of the rule's fields.
 
     Attributes:
@@ -82,7 +100,9 @@ class Optimizer(Hooked):
         if "rule" in vars(cls) and cls.__doc__ is None:
             cls.__doc__ = _documentation(cls.rule, cls.example)
 
-    def __init__(self, params: Any, *values: Any, **hyperparameters: Any) -> None:
+    def __init__(
+        self, params: Any, *values: Any, groups: Groups | None = None, **hyperparameters: Any
+    ) -> None:
         taken = [one for one in fields(self.rule) if one.init and not one.kw_only]
         if len(values) > len(taken):
             raise TypeError(
@@ -90,9 +110,9 @@ class Optimizer(Hooked):
                 f"arguments but {len(values) + 2} were given"
             )
         rule = self.rule(*values, **hyperparameters)
-        self._build(params, {key: getattr(rule, key) for key in self.rule.group_keys})
+        self._build(params, {key: getattr(rule, key) for key in self.rule.group_keys}, groups)
 
-    def _build(self, params: Any, defaults: dict[str, Any]) -> None:
+    def _build(self, params: Any, defaults: dict[str, Any], groups: Groups | None = None) -> None:
         self.defaults = defaults
         self.param_groups: list[dict[str, Any]] = []
         self.grad_norm: jax.Array | None = None
@@ -107,12 +127,14 @@ class Optimizer(Hooked):
             )
         self._check(defaults)
         params = listed(params)
-        self._given_as_groups = is_groups(params)
-        groups = params if self._given_as_groups else [{"params": params}]
+        self._given_as_groups, self._is_one_tree = is_groups(params), groups is not None
         if not self._given_as_groups and not jax.tree.leaves(params):
             raise ValueError("optimizer got an empty parameter list")
-        for group in groups:
-            self.add_param_group(group)
+        if groups is not None:
+            self._add_by_name(params, groups)
+        else:
+            for group in params if self._given_as_groups else [{"params": params}]:
+                self.add_param_group(group)
         refuse_nothing(params, self._parameters())
         if defaults.get("fused"):
             if defaults.get("differentiable"):
@@ -159,10 +181,10 @@ class Optimizer(Hooked):
     def params(self) -> Any:
         """The current values, in the structure that was passed.
 
-        With `(name, array)` pairs that is a dict by name; with several groups, a list with one
-        structure per group. What is returned keeps its values when the optimizer steps on, and to
-        change it changes nothing here: assign a whole tree of the same structure, as in
-        `optimizer.params = new`. The state stays.
+        With `(name, array)` pairs that is a dict by name; with a list of groups, a list with one
+        structure per group, but with `groups=` the one tree. What is returned keeps its values when
+        the optimizer steps on, and to change it changes nothing here: assign a whole tree of the
+        same structure, as in `optimizer.params = new`. The state stays.
 
         Raises:
             ValueError: if what is assigned has another structure, shapes or types, by name; nothing
@@ -191,15 +213,24 @@ class Optimizer(Hooked):
 
         Args:
             param_group: parameters under "params", as in the constructor, and hyperparameters;
-                those not given are the defaults. The dict is not changed.
+                those not given are the defaults. The dict is not changed. If the parameters are one
+                tree, as with `groups=`, new ones join its dicts, and those that it has and no
+                group can also be named by patterns under "match".
 
         Raises:
             TypeError, ValueError: as torch does; the optimizer is then as it was before.
         """
+        if isinstance(param_group, Mapping) and MATCH in param_group:
+            self._add_left_out(param_group)
+            return
         collection, group = complete_group(param_group, self.defaults, self.param_groups)
         self._check(group)
         self._check_params(group)
-        append_together((self._collections, self.param_groups), (collection, group))
+        if not self._is_one_tree:
+            append_together((self._collections, self.param_groups), (collection, group))
+            return
+        whole, groups = joined(self._collections[0], collection), [*self.param_groups, group]
+        vars(self).update(_collections=[whole], param_groups=groups)  # at once
 
     # Gradients and steps.
 
@@ -413,7 +444,7 @@ class Optimizer(Hooked):
     def __getstate__(self) -> dict[str, Any]:  # like torch, without hooks
         with lock:
             settle()
-            left_out = ("_prepared", "_compiled", "_evaluations")
+            left_out = ("_prepared", "_last", "_compiled", "_evaluations")
             kept = vars(self).items()
             return {k: v for k, v in kept if not k.endswith("_hooks") and k not in left_out}
 
@@ -423,6 +454,30 @@ class Optimizer(Hooked):
         self._reset_hooks()
 
     # Inside.
+
+    def _add_by_name(self, params: Any, groups: Groups) -> None:
+        """Make all groups of one tree."""
+        if self._given_as_groups:
+            raise ValueError(
+                "groups are given twice: pass one tree of parameters with groups=, or a list of "
+                "dicts with 'params' without it"
+            )
+        whole = collected(params)
+        self._collections = [whole]
+        for options, part in named_groups(whole, groups, self._rule_keys()):
+            self._join(options, part)
+
+    def _add_left_out(self, param_group: Mapping[str, Any]) -> None:
+        """Make a group of parameters of the tree that are in none."""
+        known = [one for collection in self._collections for one in collection.parameters]
+        self._join(*left_out(param_group, known, self.param_groups, self._rule_keys()))
+
+    def _join(self, options: dict[str, Any], part: Collection) -> None:
+        """Add a group of parameters that are in the tree."""
+        group = completed(options, part, self.defaults, self.param_groups)
+        self._check(group)
+        self._check_params(group)
+        self.param_groups.append(group)
 
     def _tree(self) -> Any:
         """What was passed, with a `Parameter` in the place of each array that is optimized."""
@@ -436,20 +491,33 @@ class Optimizer(Hooked):
         return [(self._rule(group), group["params"]) for group in self.param_groups]
 
     def _prepare(self, group: Mapping[str, Any]) -> Prepared:
+        given = tuple(map(group.get, self._rule_keys()))
+        last = self._last.get(id(group))
+        if last is not None and all(map(operator.is_, given, last[0])):
+            return last[1]
         values = tuple(hyperparameters(group, self._rule_keys()).values())
-        return self._prepared(values, _types(values))
+        prepared = self._prepared(values, _types(values))
+        if len(self._last) > 2 * len(self.param_groups):
+            self._last.clear()
+        if all(map(is_immutable, given)):  # else it may be the same object, and another value
+            self._last[id(group)] = given, prepared
+        return prepared
 
     def _rule_keys(self) -> Sequence[str]:
         """The keys of a group that its rule depends on."""
         return self.rule.group_keys
 
     def _reset_cache(self) -> None:
-        """Most steps have the hyperparameters of the one before, or of one not long ago."""
+        """Most steps have the hyperparameters of the one before, or of one not long ago.
+
+        `_last` has those objects for each group, and what was prepared of them.
+        """
 
         def prepared(values: tuple[Any, ...], _: Any) -> Prepared:
             return Prepared(self._rule(dict(zip(self._rule_keys(), values))))
 
-        self._prepared = functools.lru_cache(maxsize=64)(prepared)
+        self._prepared = functools.lru_cache(maxsize=1024)(prepared)
+        self._last: dict[int, tuple[tuple[Any, ...], Prepared]] = {}
         self._compiled: set[Any] = set()
         self._evaluations = Evaluations(f"{type(self).__module__}.{type(self).__name__}")
 
@@ -517,7 +585,8 @@ def _types(values: tuple[Any, ...]) -> tuple[Any, ...]:
 
 
 def _documentation(rule: type[Rule], example: str) -> str:
-    """Return the documentation of a rule for its stateful class, which has parameters first."""
+    """Return the documentation of a rule for its stateful class, which has parameters, too."""
     text = (inspect.getdoc(rule) or "").split("\nExamples:")[0]
-    text = text.replace("Args:\n", "Args:\n    params: see `Optimizer`.\n", 1)
+    theirs = "".join(f"    {name}: see `Optimizer`.\n" for name in ("params", "groups"))
+    text = text.replace("Args:\n", f"Args:\n{theirs}", 1)
     return f"{text}\nExamples:{example.format(name=rule.name)}"

@@ -1,5 +1,6 @@
 """The averages of Adam and of what descends from it."""
 
+import functools
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -64,9 +65,18 @@ def check_tensors(betas: Sequence[Scalar], eager: Any) -> None:
 def decays_at(betas: Sequence[Scalar], step: Any) -> Decays:
     """Return the weights and the corrections of a step, in double precision."""
     beta1, beta2 = betas
+    if type(beta1) is type(beta2) is float and type(step) is int:
+        return _known_decays(beta1, beta2, step)
+    return _decays(beta1, beta2, step)
+
+
+def _decays(beta1: Any, beta2: Any, step: Any) -> Decays:
     # torch casts the first beta, where it is a tensor, to the type of the parameter.
     rest1 = 1 - double(beta1)
     return Decays(rest1, beta2, 1 - beta2, 1 - power(beta1, step), 1 - power(beta2, step))
+
+
+_known_decays = functools.lru_cache(maxsize=64)(_decays)  # many groups have the same
 
 
 def averaged(average: jax.Array, grad: jax.Array, n: Decays) -> jax.Array:

@@ -108,4 +108,6 @@ def chain_state(
     steps = [jnp.asarray(gradients_seen(rule, entry), jnp.int32) for entry in held]
     if chain.per_parameter_steps:
         return ChainState(tree_of(template.step, steps), states)
+    if not steps:  # a group without parameters has a count, which nobody asks for
+        return ChainState(jnp.zeros((), jnp.int32), states)
     return ChainState(tree_of(template.step, steps[:1]), states)
