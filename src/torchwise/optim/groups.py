@@ -167,7 +167,7 @@ def names_of(parameters: Sequence[Parameter]) -> list[str]:
 
 def _part(parameters: Sequence[Parameter], members: Sequence[int]) -> Collection:
     chosen = [parameters[index] for index in members]
-    return Collection(None, chosen, names_of(chosen) if chosen else [], chosen)
+    return Collection(None, chosen, names_of(chosen) if chosen else [])
 
 
 def _refuse_other_leaves(collection: Collection) -> None:
