@@ -65,7 +65,7 @@ def check_tensors(betas: Sequence[Scalar], eager: Any) -> None:
 def decays_at(betas: Sequence[Scalar], step: Any) -> Decays:
     """Return the weights and the corrections of a step, in double precision."""
     beta1, beta2 = betas
-    if type(beta1) is type(beta2) is float and type(step) is int:
+    if type(beta1) is float and type(beta2) is float and type(step) is int:
         return _known_decays(beta1, beta2, step)
     return _decays(beta1, beta2, step)
 
