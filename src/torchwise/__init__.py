@@ -1,5 +1,7 @@
 """torch.optim's exact semantics as pure JAX gradient transforms."""
 
+__version__ = "0.1.0"
+
 from torchwise import averages, checkpoint, dragon, layouts, nn, optim, schedules
 from torchwise.blocks.add_decayed_weights import add_decayed_weights
 from torchwise.blocks.clip_each_by_norm import clip_each_by_norm

@@ -2,7 +2,6 @@
 
 import argparse
 import contextlib
-import importlib.metadata
 import os
 import signal
 import sys
@@ -11,7 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from torchwise import checkpoint
+from torchwise import __version__, checkpoint
 from torchwise.inspection import describe
 
 _FAILURE = 2
@@ -104,7 +103,7 @@ def _parser() -> argparse.ArgumentParser:
         description="Look into checkpoints of torch and safetensors and convert them. torch is not "
         "needed, and no code of a file is run.",
     )
-    parser.add_argument("--version", action="version", version=f"torchwise {_version()}")
+    parser.add_argument("--version", action="version", version=f"torchwise {__version__}")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     inspect = commands.add_parser(
         "inspect",
@@ -131,13 +130,6 @@ def _parser() -> argparse.ArgumentParser:
             "into which nobody writes meanwhile",
         )
     return parser
-
-
-def _version() -> str:
-    try:
-        return importlib.metadata.version("torchwise")
-    except importlib.metadata.PackageNotFoundError:
-        return "(not installed)"
 
 
 def _print(lines: Iterable[str]) -> None:
