@@ -16,6 +16,7 @@ _PAGES = {
 def on_files(files: Files, config: MkDocsConfig, **_: Any) -> Files:
     """Append a page for each; mkdocs calls this once."""
     for name, description in _PAGES.items():
-        text = f"---\ndescription: {description}\n---\n\n{(_ROOT / name).read_text()}"
+        front = f"---\nsearch:\n  boost: 0.1\ndescription: {description}\n---\n\n"
+        text = front + (_ROOT / name).read_text()
         files.append(File.generated(config, name.lower(), content=text))
     return files
