@@ -277,7 +277,7 @@ def draw(found: list[tuple[float, float, float]], path: Path) -> None:
     mpl.use("Agg")
     from matplotlib import pyplot as plt
 
-    figure, axes = plt.subplots(figsize=(8, 6.6), layout="constrained")
+    figure, axes = plt.subplots(figsize=(5.6, 8.5), layout="constrained")
     rows = np.arange(len(ROWS))
     floor = 1e-17
     for offset, side, name, color in (
@@ -288,7 +288,7 @@ def draw(found: list[tuple[float, float, float]], path: Path) -> None:
         axes.barh(rows + offset, shares, 0.36, label=name, color=color)
         for row, one in zip(rows, found, strict=True):
             if one[side] == 0:
-                axes.text(2 * floor, row + offset, "equal to the bit", va="center", fontsize=8)
+                axes.text(2 * floor, row + offset, "equal", va="center", fontsize=8)
     labels = [f"{row.what}\n{row.closest[0].replace('`', '')}" for row in ROWS]
     axes.set_yticks(rows, labels, fontsize=8)
     axes.set_ylim(len(ROWS) - 0.4, -1)
@@ -296,9 +296,9 @@ def draw(found: list[tuple[float, float, float]], path: Path) -> None:
     axes.set_xlim(floor, 10)
     axes.axvline(2**-53, color="0.6", lw=1, ls=":")
     axes.text(2**-53, -0.85, " rounding of float64", fontsize=8, color="0.4")
-    axes.set_xlabel("largest distance from torch after 50 steps / how far torch went")
+    axes.set_xlabel("distance from torch / how far torch went")
     axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(frameon=False, loc="upper right", bbox_to_anchor=(1, 1))
+    figure.legend(loc="outside upper right", frameon=False, ncols=2)
     figure.savefig(path, dpi=150)
 
 
