@@ -24,9 +24,9 @@ _CALLABLE = re.compile(
 )  # fmt: skip
 
 
-def on_page_content(content: str, page: Page, **_: Any) -> str:
-    """Replace the unions of the reference; mkdocs calls this for every page."""
+def on_post_page(output: str, page: Page, **_: Any) -> str:
+    """Replace the unions of the reference, when its links are made; mkdocs calls this for all."""
     if page.file.src_uri != "api.md":
-        return content
-    content = _UNION.sub('<a href="#scalar">Scalar</a>', content)
-    return _CALLABLE.sub('<a href="#schedule">Schedule</a>', content)
+        return output
+    output = _UNION.sub('<a href="#scalar">Scalar</a>', output)
+    return _CALLABLE.sub('<a href="#schedule">Schedule</a>', output)
