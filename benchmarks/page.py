@@ -18,7 +18,13 @@ _OURS = {
     "torchwise update": "functional, update",
     "torchwise.optim": "stateful",
 }
-_HEAD = """# Performance
+_HEAD = """---
+search:
+  boost: 0.0001
+description: "The time and the memory of a step in torchwise, optax and torch, measured."
+---
+
+# Performance
 
 <!-- Written by benchmarks/page.py. Edit that file, and measure again. -->
 

@@ -99,9 +99,9 @@ assert np.array_equal(run_jax(scheduled), theirs)
 # %% [markdown]
 # ## Where do the three part, and by how much?
 #
-# Dampening: optax has none; the expression that comes to mind is `optax.ema`. Adagrad: optax has
-# the name, with other defaults and with eps inside the root. Distances below 1e-9, and zeros, are
-# drawn at 1e-9.
+# Dampening: `optax.ema` comes to mind; a schedule in front of `optax.trace` is right. Adagrad:
+# optax has the name, with other defaults and with eps inside the root. Distances below 1e-9, and
+# zeros, are drawn at 1e-9.
 
 # %%
 cases = {

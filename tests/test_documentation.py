@@ -12,7 +12,7 @@ import pytest
 import torchwise.rules
 
 ROOT = Path(__file__).parent.parent
-BLOCK = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
+BLOCK = re.compile(r"^```python(?: title=\S+)?\n(.*?)^```", re.MULTILINE | re.DOTALL)
 DOCUMENTS = [
     path for path in (ROOT / "README.md", *sorted(ROOT.glob("docs/**/*.md"))) if path.exists()
 ]

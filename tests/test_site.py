@@ -3,12 +3,15 @@
 import inspect
 import json
 import re
+import runpy
+import tomllib
 from pathlib import Path
 
 import pytest
 
 import page
 import torchwise
+import torchwise.rules
 
 ROOT = Path(__file__).parent.parent
 MODULES = [
@@ -42,7 +45,56 @@ def test_every_page_is_in_the_navigation():
     linked = re.findall(r"^ +- .*: (\S+\.md)$", text, re.MULTILINE)
     pages = {str(path.relative_to(ROOT / "docs")) for path in (ROOT / "docs").rglob("*.md")}
     pages |= {f"notebooks/{path.stem}.md" for path in (ROOT / "notebooks").glob("*.ipynb")}
+    pages |= {"changelog.md", "contributing.md"}  # made of the files of the repository
     assert sorted(linked) == sorted(pages)
+
+
+def test_the_readme_of_a_package_index_has_no_relative_links():
+    tables = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    readme = (ROOT / "README.md").read_text()
+    for rule in tables["tool"]["hatch"]["metadata"]["hooks"]["fancy-pypi-readme"]["substitutions"]:
+        readme, found = re.subn(rule["pattern"], rule["replacement"], readme)
+        assert found
+    targets = re.findall(r"\]\(([^)]*)\)", readme)
+    assert all(target.startswith("https://") for target in targets), targets
+    assert "| optimizers | `sgd`" in readme
+
+
+def test_every_page_says_what_it_is_about():
+    for path in (ROOT / "docs").glob("*.md"):
+        front = re.match(r"---\n(.*?)\n---\n", path.read_text(), re.DOTALL)
+        assert front, path.name
+        described = re.search(r'^description: "(.{40,160})"$', front[1], re.MULTILINE)
+        assert described, path.name
+
+
+def test_tables_have_headers():
+    empty = re.compile(r"^\| +\|.*\n\|( *-+ *\|)+$", re.MULTILINE)
+    for path in (*(ROOT / "docs").glob("*.md"), *ROOT.glob("*.md")):
+        assert not empty.search(path.read_text()), path.name
+
+
+def test_every_optimizer_and_schedule_has_its_formula_and_its_code():
+    optimizers = (ROOT / "docs" / "optimizers.md").read_text()
+    for name in (*(rule.name for rule in torchwise.rules.RULES), "LBFGS"):
+        section = optimizers.split(f"\n## {name}\n")[1].split("\n## ")[0]
+        assert "$$" in section, name
+        assert "<!-- code: " in section or name == "AdamW"  # whose code is Adam's
+    schedulers = (ROOT / "docs" / "schedulers.md").read_text()
+    for name in set(torchwise.schedules.__all__) - {"Schedule", "one_cycle_momentum"}:
+        section = schedulers.split(f"\n### {name}\n")[1].split("\n### ")[0]
+        assert "$$" in section, name
+        assert "<!-- code: " in section, name
+
+
+def test_code_on_pages_is_that_of_the_source():
+    hook = runpy.run_path(str(ROOT / "docs" / "source_lines.py"))["on_page_markdown"]
+    shown = hook("<!-- code: schedules.factors: Exponential.at -->")
+    assert "return base * power(self.gamma, count)" in shown
+    for name in ("optimizers.md", "schedulers.md"):
+        assert "<!-- code" not in hook((ROOT / "docs" / name).read_text())
+    with pytest.raises(LookupError, match=r"Exponential\.elsewhere"):
+        hook("<!-- code: schedules.factors: Exponential.elsewhere -->")
 
 
 def test_every_figure_has_its_script():

@@ -30,14 +30,16 @@ class Row(NamedTuple):
     Attributes:
         what: the setting, for the reader.
         theirs: torch's optimizer from parameters.
-        closest: optax's nearest expression, and its name.
+        closest: an expression of optax, and its name.
         ours: torchwise's.
+        rate: torch's rate at a count, where it is no constant.
     """
 
     what: str
     theirs: Callable[[list[torch.Tensor]], torch.optim.Optimizer]
     closest: tuple[str, optax.GradientTransformation]
     ours: optax.GradientTransformation
+    rate: Callable[[Any], Any] | None = None
 
 
 def torchs(make: Callable[..., torch.optim.Optimizer], **values: Any) -> Callable[..., Any]:
@@ -45,71 +47,170 @@ def torchs(make: Callable[..., torch.optim.Optimizer], **values: Any) -> Callabl
     return functools.partial(make, **values)
 
 
-SGD, ADAGRAD = torch.optim.SGD, torch.optim.Adagrad
-DAMPED = {"lr": 0.1, "momentum": 0.9, "dampening": 0.9}
-DECAYED = {"lr": 0.1, "momentum": 0.9, "weight_decay": 0.1}
+RATE = 0.1
+SGD, ADAGRAD, RMSPROP = torch.optim.SGD, torch.optim.Adagrad, torch.optim.RMSprop
+ADAM, RADAM = torch.optim.Adam, torch.optim.RAdam
+DAMPED = {"lr": RATE, "momentum": 0.9, "dampening": 0.9}
+DECAYED = {"lr": RATE, "momentum": 0.9, "weight_decay": 0.1}
+SPREAD = {"lr": 0.01, "initial_accumulator_value": 0.1, "eps": 1e-2}
+SMOOTHED = {"lr": 0.01, "momentum": 0.9}
+
+
+def falling(count: Any) -> Any:
+    """A rate that falls to a sixth half way."""
+    return jnp.where(count < STEPS // 2, 0.01, 0.01 / 6)
+
+
+def undamped_first(count: Any) -> Any:
+    """The weight of a gradient in torch's buffer with dampening 0.9."""
+    return jnp.where(count == 0, 1.0, 1 - 0.9)
+
+
+def correction(count: Any) -> Any:
+    """What corrects the root of Adam's average of squares at a count from 0 on."""
+    return jnp.sqrt(1 - 0.999 ** (count + 1.0))
+
+
+def adagrad_of_means(lr: float, first: float, eps: float) -> optax.GradientTransformation:
+    """Adagrad from the mean of all squares, whose weights are schedules.
+
+    `scale_by_rms` has eps outside of its root, but averages where Adagrad adds. With the weight
+    `n / (n + 1)` for the old average, n squares make their mean, and the root of n is put back.
+    """
+    extra = 1.0 if first else 0.0  # the accumulator's first value counts as a square
+    scaled = optax.inject_hyperparams(optax.scale_by_rms, static_args=("eps_in_sqrt",))(
+        decay=lambda count: (count + extra) / (count + extra + 1.0),
+        eps=lambda count: eps / jnp.sqrt(count + extra + 1.0),
+        initial_scale=first,
+        eps_in_sqrt=False,
+    )
+    back = optax.scale_by_schedule(lambda count: 1 / jnp.sqrt(count + extra + 1.0))
+    return optax.chain(scaled, back, optax.scale_by_learning_rate(lr))
+
+
 ROWS = [
     Row(
         "SGD, momentum",
-        torchs(SGD, lr=0.1, momentum=0.9),
-        ("`sgd(0.1, 0.9)`", optax.sgd(0.1, 0.9)),
-        torchwise.sgd(0.1, 0.9),
+        torchs(SGD, lr=RATE, momentum=0.9),
+        ("`sgd`", optax.sgd(RATE, 0.9)),
+        torchwise.sgd(RATE, 0.9),
     ),
     Row(
-        "SGD, decay 0.1, added first",
+        "SGD, decay 0.1",
         torchs(SGD, **DECAYED),
         (
-            "`add_decayed_weights`, then `sgd`",
-            optax.chain(optax.add_decayed_weights(0.1), optax.sgd(0.1, 0.9)),
+            "`add_decayed_weights`, `sgd`",
+            optax.chain(optax.add_decayed_weights(0.1), optax.sgd(RATE, 0.9)),
         ),
         torchwise.sgd(**DECAYED),
     ),
     Row(
-        "SGD, decay 0.1, added last",
-        torchs(SGD, **DECAYED),
+        "SGD, dampening 0.9",
+        torchs(SGD, **DAMPED),
         (
-            "`trace`, then `add_decayed_weights`",
+            "`ema`, `scale`",
+            optax.chain(optax.ema(0.9, debias=False), optax.scale(-RATE)),
+        ),
+        torchwise.sgd(**DAMPED),
+    ),
+    Row(
+        "SGD, dampening 0.9",
+        torchs(SGD, **DAMPED),
+        (
+            "`scale_by_schedule`, `trace`, `scale`",
             optax.chain(
-                optax.trace(0.9), optax.add_decayed_weights(0.1), optax.scale_by_learning_rate(0.1)
+                optax.scale_by_schedule(undamped_first), optax.trace(0.9), optax.scale(-RATE)
             ),
         ),
-        torchwise.sgd(**DECAYED),
-    ),
-    Row(
-        "SGD, dampening 0.9",
-        torchs(SGD, **DAMPED),
-        (
-            "`ema(0.9, debias=False)`",
-            optax.chain(optax.ema(0.9, debias=False), optax.scale_by_learning_rate(0.1)),
-        ),
         torchwise.sgd(**DAMPED),
     ),
     Row(
-        "SGD, dampening 0.9",
-        torchs(SGD, **DAMPED),
-        (
-            "`ema(0.9, debias=True)`",
-            optax.chain(optax.ema(0.9, debias=True), optax.scale_by_learning_rate(0.1)),
-        ),
-        torchwise.sgd(**DAMPED),
-    ),
-    Row(
-        "Adagrad, all defaults",
+        "Adagrad, defaults",
         torchs(ADAGRAD, lr=0.01),
-        ("`adagrad(0.01)`", optax.adagrad(0.01)),
+        ("`adagrad`", optax.adagrad(0.01)),
         torchwise.adagrad(0.01),
     ),
     Row(
-        "Adagrad, optax set to torch's defaults",
+        "Adagrad, defaults",
         torchs(ADAGRAD, lr=0.01),
-        ("`adagrad(0.01, 0.0, 1e-10)`", optax.adagrad(0.01, 0.0, 1e-10)),
+        ("`adagrad(lr, 0.0, eps=0.0)`", optax.adagrad(0.01, 0.0, 0.0)),
+        torchwise.adagrad(0.01),
+    ),
+    Row(
+        "Adagrad, defaults",
+        torchs(ADAGRAD, lr=0.01),
+        ("`scale_by_rms`, three schedules", adagrad_of_means(0.01, 0.0, 1e-10)),
         torchwise.adagrad(0.01),
     ),
     Row(
         "Adagrad, accumulator 0.1, eps 1e-2",
-        torchs(ADAGRAD, lr=0.01, initial_accumulator_value=0.1, eps=1e-2),
-        ("`adagrad(0.01, 0.1, 1e-2)`", optax.adagrad(0.01, 0.1, 1e-2)),
-        torchwise.adagrad(0.01, initial_accumulator_value=0.1, eps=1e-2),
+        torchs(ADAGRAD, **SPREAD),
+        ("`adagrad(lr, 0.1, 1e-2)`", optax.adagrad(0.01, 0.1, 1e-2)),
+        torchwise.adagrad(**SPREAD),
+    ),
+    Row(
+        "Adagrad, accumulator 0.1, eps 1e-2",
+        torchs(ADAGRAD, **SPREAD),
+        ("`scale_by_rms`, three schedules", adagrad_of_means(0.01, 0.1, 1e-2)),
+        torchwise.adagrad(**SPREAD),
+    ),
+    Row(
+        "RMSprop, momentum, the rate falls",
+        torchs(RMSPROP, **SMOOTHED),
+        (
+            "`rmsprop(..., momentum=)`",
+            optax.rmsprop(falling, 0.99, momentum=0.9, eps_in_sqrt=False),
+        ),
+        torchwise.rmsprop(falling, momentum=0.9),
+        falling,
+    ),
+    Row(
+        "RMSprop, momentum, the rate falls",
+        torchs(RMSPROP, **SMOOTHED),
+        (
+            "`scale_by_rms`, `trace`, the rate",
+            optax.chain(
+                optax.scale_by_rms(0.99, eps_in_sqrt=False),
+                optax.trace(0.9),
+                optax.scale_by_learning_rate(falling),
+            ),
+        ),
+        torchwise.rmsprop(falling, momentum=0.9),
+        falling,
+    ),
+    Row(
+        "Adam, amsgrad",
+        torchs(ADAM, lr=0.01, amsgrad=True),
+        ("`amsgrad`", optax.amsgrad(0.01)),
+        torchwise.adam(0.01, amsgrad=True),
+    ),
+    Row(
+        "Adam, amsgrad",
+        torchs(ADAM, lr=0.01, amsgrad=True),
+        (
+            "`amsgrad`, two schedules",
+            optax.inject_hyperparams(optax.amsgrad, static_args=("bias_correction_nu",))(
+                lambda count: 0.01 * correction(count),
+                eps=lambda count: 1e-8 * correction(count),
+                bias_correction_nu=False,
+            ),
+        ),
+        torchwise.adam(0.01, amsgrad=True),
+    ),
+    Row(
+        "RAdam, eps 1e-2",
+        torchs(RADAM, lr=0.01, eps=1e-2),
+        ("`radam(lr, eps=1e-2)`", optax.radam(0.01, eps=1e-2)),
+        torchwise.radam(0.01, eps=1e-2),
+    ),
+    Row(
+        "RAdam, eps 1e-2",
+        torchs(RADAM, lr=0.01, eps=1e-2),
+        (
+            "`radam`, a schedule for eps",
+            optax.inject_hyperparams(optax.radam)(0.01, eps=lambda count: 1e-2 / correction(count)),
+        ),
+        torchwise.radam(0.01, eps=1e-2),
     ),
 ]
 
@@ -118,7 +219,9 @@ def of_torch(row: Row, start: np.ndarray, grads: np.ndarray) -> np.ndarray:
     """Where torch ends."""
     param = torch.from_numpy(start.copy())
     optimizer = row.theirs([param])
-    for grad in grads:
+    for count, grad in enumerate(grads):
+        if row.rate is not None:
+            optimizer.param_groups[0]["lr"] = float(row.rate(count))
         param.grad = torch.from_numpy(grad)
         optimizer.step()
     return param.numpy()
@@ -174,7 +277,7 @@ def draw(found: list[tuple[float, float, float]], path: Path) -> None:
     mpl.use("Agg")
     from matplotlib import pyplot as plt
 
-    figure, axes = plt.subplots(figsize=(8, 4.6), layout="constrained")
+    figure, axes = plt.subplots(figsize=(5.6, 8.5), layout="constrained")
     rows = np.arange(len(ROWS))
     floor = 1e-17
     for offset, side, name, color in (
@@ -185,17 +288,17 @@ def draw(found: list[tuple[float, float, float]], path: Path) -> None:
         axes.barh(rows + offset, shares, 0.36, label=name, color=color)
         for row, one in zip(rows, found, strict=True):
             if one[side] == 0:
-                axes.text(2 * floor, row + offset, "equal to the bit", va="center", fontsize=8)
+                axes.text(2 * floor, row + offset, "equal", va="center", fontsize=8)
     labels = [f"{row.what}\n{row.closest[0].replace('`', '')}" for row in ROWS]
     axes.set_yticks(rows, labels, fontsize=8)
-    axes.invert_yaxis()
+    axes.set_ylim(len(ROWS) - 0.4, -1)
     axes.set_xscale("log")
     axes.set_xlim(floor, 10)
     axes.axvline(2**-53, color="0.6", lw=1, ls=":")
-    axes.text(2**-53, -0.75, " rounding of float64", fontsize=8, color="0.4")
-    axes.set_xlabel("largest distance from torch after 50 steps / largest way of torch")
+    axes.text(2**-53, -0.85, " rounding of float64", fontsize=8, color="0.4")
+    axes.set_xlabel("distance from torch / how far torch went")
     axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(frameon=False, loc="upper right", bbox_to_anchor=(1, 1))
+    figure.legend(loc="outside upper right", frameon=False, ncols=2)
     figure.savefig(path, dpi=150)
 
 

@@ -1,5 +1,7 @@
 """torch.optim's exact semantics as pure JAX gradient transforms."""
 
+__version__ = "0.1.0"
+
 # The names are those of `public.py`, which is imported when the first of them is used. JAX takes a
 # second to import: the command line looks out for signals first, and often does without JAX.
 

@@ -1,8 +1,8 @@
 """The commands and their options."""
 
 import argparse
-import importlib.metadata
 
+from torchwise import __version__
 from torchwise.cli import commands
 
 _FILE = "a .pt, .ckpt, .safetensors, ... file, a checkpoint folder, or an index of shards"
@@ -15,7 +15,7 @@ def parser() -> argparse.ArgumentParser:
         description="Look into checkpoints of torch and safetensors, compare and convert them. "
         "torch is not needed, and no code of a file is run.",
     )
-    made.add_argument("--version", action="version", version=f"torchwise {_version()}")
+    made.add_argument("--version", action="version", version=f"torchwise {__version__}")
     added = made.add_subparsers(title="commands", required=True, metavar="COMMAND")
     for one in (_inspect(added), _diff(added), _convert(added)):
         one.add_argument(
@@ -89,10 +89,3 @@ def _convert(added: argparse._SubParsersAction) -> argparse.ArgumentParser:
     one.add_argument("target", metavar="OUT", help="the file to write; replaced if it exists")
     one.set_defaults(run=commands.convert)
     return one
-
-
-def _version() -> str:
-    try:
-        return importlib.metadata.version("torchwise")
-    except importlib.metadata.PackageNotFoundError:
-        return "(not installed)"

@@ -78,8 +78,8 @@ def from_state_dict(
             is so in any case where the saved counts differ.
 
     Returns:
-        A transform with one chain per group (its `chains`), and its state: what `init` would return
-        had it seen all the gradients that torch has.
+        A transform with one chain per group (its `chains`), and its state, which `init` would
+        return had it seen all the gradients that torch has.
 
     Raises:
         ValueError: listing all that is missing, unexpected, of another shape or invalid; or if it
