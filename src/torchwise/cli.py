@@ -2,6 +2,7 @@
 
 import argparse
 import contextlib
+import importlib.metadata
 import os
 import signal
 import sys
@@ -10,7 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from torchwise import __version__, checkpoint
+from torchwise import checkpoint
 from torchwise.inspection import describe
 
 _FAILURE = 2
@@ -103,7 +104,7 @@ def _parser() -> argparse.ArgumentParser:
         description="Look into checkpoints of torch and safetensors and convert them. torch is not "
         "needed, and no code of a file is run.",
     )
-    parser.add_argument("--version", action="version", version=f"torchwise {__version__}")
+    parser.add_argument("--version", action="version", version=f"torchwise {_version()}")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     inspect = commands.add_parser(
         "inspect",
@@ -130,6 +131,13 @@ def _parser() -> argparse.ArgumentParser:
             "into which nobody writes meanwhile",
         )
     return parser
+
+
+def _version() -> str:
+    try:
+        return importlib.metadata.version("torchwise")
+    except importlib.metadata.PackageNotFoundError:
+        return "(not installed)"
 
 
 def _print(lines: Iterable[str]) -> None:
