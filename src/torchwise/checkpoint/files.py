@@ -82,7 +82,8 @@ def load(path: str | os.PathLike[str], *, mmap: bool = False, records: bool = Fa
         {'w': array([1., 1.], dtype=float32), 'epoch': 3}
     """
     if is_several(path):
-        return read_several(path, functools.partial(load, mmap=mmap, records=records), mmap)
+        part = functools.partial(load, mmap=mmap, records=records)
+        return read_several(path, part, mmap, records)
     with errors_naming(path), opened(path, mmap) as content:
         return _reader(path, content)(content, records)
 

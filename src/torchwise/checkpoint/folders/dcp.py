@@ -9,16 +9,14 @@ import numpy as np
 from torchwise.checkpoint.content import Content, Part, opened
 from torchwise.checkpoint.dtypes import element_type
 from torchwise.checkpoint.errors import CheckpointError, repr_short, where
-from torchwise.checkpoint.folders.dcp_metadata import Entry, Piece, read_metadata
+from torchwise.checkpoint.folders.dcp_metadata import METADATA, Entry, Piece, read_metadata
 from torchwise.checkpoint.limits import MAX_DIMENSIONS, MAX_NODES
 from torchwise.checkpoint.naming import errors_naming
 from torchwise.checkpoint.pt_reader import read_pt
 from torchwise.checkpoint.tree import check_tree
 
-METADATA = ".metadata"
 
-
-def read_dcp(folder: str | os.PathLike[str], mmap: bool = False) -> Any:
+def read_dcp(folder: str | os.PathLike[str], mmap: bool = False, records: bool = False) -> Any:
     """Read what `torch.distributed.checkpoint.save` was given, with all shards put together.
 
     As in torch, keys of dicts have become strings, and empty dicts are gone.
@@ -26,6 +24,7 @@ def read_dcp(folder: str | os.PathLike[str], mmap: bool = False) -> Any:
     Args:
         folder: with `.metadata` and `.distcp` files.
         mmap: whether tensors that are in one piece view the mapped file.
+        records: as in `load`.
 
     Raises:
         CheckpointError: a file is damaged, or they do not belong together; the text names it.
@@ -34,10 +33,12 @@ def read_dcp(folder: str | os.PathLike[str], mmap: bool = False) -> Any:
     with errors_naming(path), opened(path, mapped=False) as content:
         entries = read_metadata(content.read(0, content.size))
         _check_files(folder, entries)
-    values = _values(folder, entries, mmap)
+    values = _values(folder, entries, mmap, records)
     with errors_naming(folder):
         whole = {i: x.whole() if isinstance(x, _Joined) else x for i, x in values.items()}
-        return check_tree(_nested([(entry.path, whole[i]) for i, entry in enumerate(entries)]))
+        return check_tree(
+            _nested([(entry.path, whole[i]) for i, entry in enumerate(entries)]), records=records
+        )
 
 
 def _check_files(folder: str | os.PathLike[str], entries: list[Entry]) -> None:
@@ -51,7 +52,9 @@ def _check_files(folder: str | os.PathLike[str], entries: list[Entry]) -> None:
             raise CheckpointError(f"has two values in the same bytes of {repr_short(one[0])}")
 
 
-def _values(folder: str | os.PathLike[str], entries: list[Entry], mmap: bool) -> dict[int, Any]:
+def _values(
+    folder: str | os.PathLike[str], entries: list[Entry], mmap: bool, records: bool
+) -> dict[int, Any]:
     """Return the value of each entry, by its place; each file is opened once."""
     by_file: dict[str, list[tuple[int, Piece]]] = {}
     for index, entry in enumerate(entries):
@@ -63,7 +66,7 @@ def _values(folder: str | os.PathLike[str], entries: list[Entry], mmap: bool) ->
         with errors_naming(path), opened(path, mmap) as content:
             for index, piece in pieces:
                 entry = entries[index]
-                value = _read(content, piece, entry)
+                value = _read(content, piece, entry, records)
                 if _is_whole(piece, entry):
                     values[index] = value
                 else:
@@ -77,10 +80,10 @@ def _is_whole(piece: Piece, entry: Entry) -> bool:
     return len(entry.pieces) == 1 and piece.sizes == entry.shape and not any(piece.offsets)
 
 
-def _read(content: Content, piece: Piece, entry: Entry) -> Any:
+def _read(content: Content, piece: Piece, entry: Entry, records: bool) -> Any:
     """Read one piece, and compare it with what `.metadata` says of it."""
     try:
-        value = read_pt(Part(content, piece.start, piece.stop))
+        value = read_pt(Part(content, piece.start, piece.stop), records)
     except CheckpointError as error:
         raise CheckpointError(f"at {where(entry.path)}: {error}") from None
     if entry.dtype is None:

@@ -2,9 +2,13 @@
 
 from typing import Any, NamedTuple
 
+from torchwise.checkpoint.budget import budget_of
 from torchwise.checkpoint.errors import CheckpointError, repr_short
-from torchwise.checkpoint.folders.metadata_pickle import Described, read_metadata_pickle
+from torchwise.checkpoint.pickle_program import Program
+from torchwise.checkpoint.pickles import read_pickle
+from torchwise.checkpoint.records import Record
 
+METADATA = ".metadata"
 _TENSOR, _BYTES = "TensorStorageMetadata", "BytesStorageMetadata"
 
 
@@ -51,7 +55,8 @@ def read_metadata(data: bytes) -> list[Entry]:
     Raises:
         CheckpointError: it is damaged, or does not hold together.
     """
-    root = _fields(read_metadata_pickle(data), "Metadata")
+    pickled = read_pickle(Program(data, METADATA), budget_of(len(data)), records=True)
+    root = _fields(pickled, "Metadata")
     described, stored = root.get("state_dict_metadata"), root.get("storage_data")
     paths = root.get("planner_data") or {}
     if not all(isinstance(table, dict) for table in (described, stored, paths)):
@@ -73,10 +78,10 @@ def _entry(name: Any, described: Any, path: Any, places: dict[Any, dict[str, Any
         return Entry(path, None, (), [_piece(name, None, (), places)])
     tensor = _fields(described, _TENSOR)
     properties = tensor.get("properties")
-    if type(properties) is not Described or type(properties.state) not in (tuple, dict):
+    if type(properties) is not Record or type(properties.state) not in (tuple, dict):
         raise CheckpointError(f"does not say the type of {repr_short(name)}")
     state = properties.state
-    dtype = state["dtype"] if type(state) is dict and "dtype" in state else state and state[0]
+    dtype = state.get("dtype") if isinstance(state, dict) else next(iter(state), None)
     shape: tuple[int, ...] = _sizes(tensor.get("size"))
     pieces: list[Piece] = []
     for chunk in _checked(tensor.get("chunks"), list):
@@ -87,7 +92,7 @@ def _entry(name: Any, described: Any, path: Any, places: dict[Any, dict[str, Any
         pieces.append(_piece(name, offsets, sizes, places))
     if not pieces:
         raise CheckpointError(f"has no piece of {repr_short(name)}")
-    return Entry(path, dtype.name if type(dtype) is Described else "?", shape, pieces)
+    return Entry(path, str(dtype), shape, pieces)
 
 
 def _piece(name: Any, offsets: Any, sizes: Any, places: dict[Any, dict[str, Any]]) -> Piece:
@@ -119,7 +124,7 @@ def _path(name: Any, paths: Any) -> tuple[str | int, ...]:
 
 
 def _is(value: Any, kind: str) -> bool:
-    return type(value) is Described and value.name.rpartition(".")[2] == kind
+    return type(value) is Record and value.name.rpartition(".")[2] == kind
 
 
 def _fields(value: Any, kind: str) -> dict[str, Any]:
@@ -130,7 +135,7 @@ def _fields(value: Any, kind: str) -> dict[str, Any]:
 
 
 def _shown(value: Any) -> str:
-    return repr_short(value.name) if type(value) is Described else repr_short(value)
+    return repr_short(value.name) if type(value) is Record else repr_short(value)
 
 
 def _checked(value: Any, kind: type) -> Any:

@@ -4,7 +4,8 @@ import os
 from collections.abc import Callable
 from typing import Any
 
-from torchwise.checkpoint.folders.dcp import METADATA, read_dcp
+from torchwise.checkpoint.folders.dcp import read_dcp
+from torchwise.checkpoint.folders.dcp_metadata import METADATA
 from torchwise.checkpoint.folders.parts import read_parts
 from torchwise.checkpoint.folders.shards import SUFFIX, read_shards
 
@@ -15,7 +16,10 @@ def is_several(path: str | os.PathLike[str]) -> bool:
 
 
 def read_several(
-    path: str | os.PathLike[str], read_file: Callable[[str], Any], mmap: bool = False
+    path: str | os.PathLike[str],
+    read_file: Callable[[str], Any],
+    mmap: bool = False,
+    records: bool = False,
 ) -> Any:
     """Read a checkpoint that is several files; errors name the one that is at fault.
 
@@ -23,9 +27,10 @@ def read_several(
         path: of a folder, or of an index of shards.
         read_file: reads one file.
         mmap: as in `load`, for files that are no checkpoints by themselves.
+        records: the same.
     """
     if not os.path.isdir(path):
         return read_shards(path, read_file)
     if os.path.isfile(os.path.join(path, METADATA)):
-        return read_dcp(path, mmap)
+        return read_dcp(path, mmap, records)
     return read_parts(path, read_file)
