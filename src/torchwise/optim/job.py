@@ -38,6 +38,7 @@ class Job:
             and of their states.
         key: of what the program depends on besides the plan and the parameters.
         inputs: the arrays that it takes besides those; what they lack would be missed too late.
+        done: called at the commit, more than once perhaps.
         results: see `transaction`.
     """
 
@@ -54,6 +55,7 @@ class Job:
         self.call: Callable[..., tuple[Callable[..., Any], Sequence[Any]]]
         self.key: Any = None
         self.inputs: Sequence[Any] = ()
+        self.done: Callable[[], None] | None = None
         self.max_norm, self._record = max_norm, record
         self._state, self._compiled = state, compiled
         self._numbers: list[float] = []
@@ -157,6 +159,8 @@ class Job:
                 held = self._state[parameter] = ParameterState({**values, **made})
             if held is not None:
                 held.replace({**values, **made} if not held.own_values else made)
+        if self.done is not None:
+            self.done()
         self._compiled.add(self._program)
 
 

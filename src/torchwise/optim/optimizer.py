@@ -15,6 +15,7 @@ from torchwise.optim import engine, functional, state_dicts
 from torchwise.optim.assignment import Assignment
 from torchwise.optim.collection import Collection, collected_tree, is_groups, listed
 from torchwise.optim.evaluation import Evaluation, Evaluations
+from torchwise.optim.gradients import replace_grads
 from torchwise.optim.groups import complete_group
 from torchwise.optim.hooks import Hooked, hooked
 from torchwise.optim.hyperparameters import hyperparameters
@@ -25,7 +26,7 @@ from torchwise.optim.refusals import refuse_nothing
 from torchwise.optim.state import ParameterState, State
 from torchwise.optim.transaction import append_together, execute, lock, settle
 from torchwise.rule import Rule
-from torchwise.sparse import as_rows
+from torchwise.sparse import as_rows, zeros
 from torchwise.state_dict.entry import initial_entry
 
 # Of every optimizer that takes the gradients of `train_step`, in its documentation.
@@ -206,8 +207,16 @@ class Optimizer(Hooked):
 
         A sparse gradient of zeros has no entries, as in torch.
         """
-        for parameter in self._parameters():
-            parameter.forget_grad(set_to_none)
+        with lock:
+            settle()
+            held = ((one, one.own_grad) for one in self._parameters())
+            replace_grads(
+                {
+                    one: None if set_to_none else zeros(grad)
+                    for one, grad in held
+                    if grad is not None
+                }
+            )
 
     def backward(
         self,
@@ -239,10 +248,9 @@ class Optimizer(Hooked):
             TypeError: if `loss_fn` is no function, or what it returns no scalar.
         """
         out, grads = self._gradients(loss_fn, args, kwargs, has_aux, materialize_grads)
-        held = {one: one.grad for one in grads if one.grad is not None}
-        grads |= engine.add(held, {one: grads[one] for one in held})
-        for parameter, grad in grads.items():
-            parameter.take_grad(grad)
+        with lock:
+            held = {one: one.grad for one in grads if one.grad is not None}
+            replace_grads(grads | engine.add(held, {one: grads[one] for one in held}))
         return out
 
     @hooked
@@ -485,12 +493,19 @@ class Optimizer(Hooked):
             return one.gradients()
 
     def _update(
-        self, gradients: Mapping[Parameter, jax.Array], max_norm: float | None = None
+        self,
+        gradients: Mapping[Parameter, jax.Array],
+        max_norm: float | None = None,
+        done: Callable[[], None] | None = None,
     ) -> None:
-        """Update the parameters that have gradients, in one compiled program."""
+        """Update the parameters that have gradients, in one compiled program; call `done` with it.
+
+        It may be called twice.
+        """
         with lock:
             settle()
             job = self._job(gradients, max_norm)
+            job.done = done
             grads = [as_rows(gradients[parameter]) for parameter in job.parameters]
             leaves = jax.tree.leaves(grads)
             kinds = [one.sharding if one.committed else None for one in leaves]

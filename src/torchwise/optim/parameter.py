@@ -10,7 +10,7 @@ from jax import lax
 from jax.core import Tracer
 
 from torchwise.optim.transaction import lock, refuse_traced, settle
-from torchwise.sparse import is_sparse, layout_problem, zeros
+from torchwise.sparse import is_sparse, layout_problem
 from torchwise.trees import is_optimizable
 
 
@@ -80,6 +80,7 @@ class Parameter:
     def grad(self) -> Any:
         """The gradient, an array or a BCOO, or None."""
         _refuse_withheld()
+        settle()
         return self._grad
 
     @grad.setter
@@ -97,6 +98,7 @@ class Parameter:
                 raise TypeError(
                     f"{self.label} has dtype {self.dtype}, but its gradient {value.dtype}"
                 )
+        settle()
         self._grad = value
 
     @property
@@ -135,16 +137,14 @@ class Parameter:
         """Take over an array that a step has made; `owned` if nobody else has it."""
         self._data, self._owned, self._foreign = made, owned, False
 
-    def take_grad(self, made: jax.Array) -> None:
-        """Take over a gradient that JAX has computed, whose shape and type are right."""
-        if isinstance(made, Tracer):
-            refuse_traced(made)
-        self._grad = made
+    @property
+    def own_grad(self) -> Any:
+        """The gradient, also where gradients are withheld."""
+        return self._grad
 
-    def forget_grad(self, set_to_none: bool) -> None:
-        """Do what `zero_grad` does; also where gradients are withheld."""
-        if self._grad is not None:
-            self._grad = None if set_to_none else zeros(self._grad)
+    def take_grad(self, made: Any) -> None:
+        """Take over a gradient that is known to fit, or None."""
+        self._grad = made
 
     def adopt(self, given: jax.Array) -> None:
         """Take over an array that came from outside."""
