@@ -11,8 +11,8 @@ from torchwise.optim import engine
 from torchwise.optim.gradients import replace_grads
 from torchwise.optim.hooks import hooked
 from torchwise.optim.optimizer import Optimizer
-from torchwise.optim.parameter import Parameter
-from torchwise.optim.transaction import lock, settle
+from torchwise.optim.parameter import Parameter, grads_of
+from torchwise.optim.transaction import lock
 from torchwise.rule import Rule
 from torchwise.sparse import zeros
 
@@ -141,8 +141,7 @@ class SGD(Optimizer):
 
     def _held(self) -> dict[Parameter, jax.Array]:
         """Return the gradients that there are, after which the sums are right, too."""
-        settle()
-        return {one: one.grad for one in self._parameters() if one.grad is not None}
+        return grads_of(self._parameters())  # settles
 
     # The rule of a group.
 

@@ -10,7 +10,7 @@ from torchwise.numbers import number
 from torchwise.optim import lbfgs_state
 from torchwise.optim.hooks import hooked
 from torchwise.optim.optimizer import Optimizer
-from torchwise.optim.parameter import Parameter
+from torchwise.optim.parameter import Parameter, grads_of
 from torchwise.optim.state import ParameterState, State
 from torchwise.optim.transaction import execute, lock, settle
 from torchwise.quasi_newton.iteration import host_loop, loss_dtype, minimize
@@ -93,7 +93,7 @@ class LBFGS(Optimizer):
 
         def evaluate() -> tuple[Any, Any, Mapping[Parameter, Any]]:
             loss = closure()
-            return loss, loss, {one: one.grad for one in self._parameters()}
+            return loss, loss, grads_of(self._parameters())
 
         return self._minimize(evaluate)
 

@@ -20,7 +20,7 @@ from torchwise.optim.groups import complete_group
 from torchwise.optim.hooks import Hooked, hooked
 from torchwise.optim.hyperparameters import hyperparameters
 from torchwise.optim.job import Job, results_are_checked
-from torchwise.optim.parameter import Parameter, is_tensor
+from torchwise.optim.parameter import Parameter, grads_of, is_tensor
 from torchwise.optim.prepared import Prepared
 from torchwise.optim.refusals import refuse_nothing
 from torchwise.optim.state import ParameterState, State
@@ -28,6 +28,8 @@ from torchwise.optim.transaction import append_together, execute, lock, settle
 from torchwise.rule import Rule
 from torchwise.sparse import as_rows, zeros
 from torchwise.state_dict.entry import initial_entry
+
+_KEPT = 64  # rules of groups, prepared for the engine
 
 # Of every optimizer that takes the gradients of `train_step`, in its documentation.
 EXAMPLE = """
@@ -249,7 +251,7 @@ class Optimizer(Hooked):
         """
         out, grads = self._gradients(loss_fn, args, kwargs, has_aux, materialize_grads)
         with lock:
-            held = {one: one.grad for one in grads if one.grad is not None}
+            held = grads_of(list(grads))
             replace_grads(grads | engine.add(held, {one: grads[one] for one in held}))
         return out
 
@@ -264,8 +266,7 @@ class Optimizer(Hooked):
             What the closure returned, or None.
         """
         loss = None if closure is None else closure()
-        held = ((one, one.grad) for one in self._parameters())
-        self._update({one: grad for one, grad in held if grad is not None})
+        self._update(grads_of(self._parameters()))
         return loss
 
     @hooked
@@ -444,12 +445,26 @@ class Optimizer(Hooked):
         return self.rule.group_keys
 
     def _reset_cache(self) -> None:
-        """Most steps have the hyperparameters of the one before, or of one not long ago."""
+        """Most steps have the hyperparameters of the one before, or of one not long ago.
 
-        def prepared(values: tuple[Any, ...], _: Any) -> Prepared:
-            return Prepared(self._rule(dict(zip(self._rule_keys(), values))))
+        Many of the others have another rate.
+        """
+        known: dict[Any, Prepared] = {}
 
-        self._prepared = functools.lru_cache(maxsize=64)(prepared)
+        def prepared(values: tuple[Any, ...], types: Any) -> Prepared:
+            keys, rate, others = self._rule_keys(), values[0], (values[1:], types)
+            plain = keys[0] == "lr" and type(rate) is float and rate != 0
+            alike = known.get(others) if plain else None
+            made = None if alike is None else alike.with_rate(rate)
+            if made is None:
+                made = Prepared(self._rule(dict(zip(keys, values))), alike)
+                if len(known) == _KEPT:
+                    known.clear()
+                if plain and made.rate == rate:  # a subclass may multiply it
+                    known[others] = made
+            return made
+
+        self._prepared = functools.lru_cache(maxsize=_KEPT)(prepared)
         self._compiled: set[Any] = set()
         self._evaluations = Evaluations(f"{type(self).__module__}.{type(self).__name__}")
 
@@ -506,10 +521,11 @@ class Optimizer(Hooked):
             settle()
             job = self._job(gradients, max_norm)
             job.done = done
-            grads = [as_rows(gradients[parameter]) for parameter in job.parameters]
+            grads = list(map(gradients.__getitem__, job.parameters))
+            grads = [one if isinstance(one, jax.Array) else as_rows(one) for one in grads]
             leaves = jax.tree.leaves(grads)
-            kinds = [one.sharding if one.committed else None for one in leaves]
-            job.key, job.inputs = tuple(kinds), leaves
+            job.key = tuple([one.sharding if one.committed else None for one in leaves])
+            job.inputs = leaves
             job.call = lambda params, states: (
                 engine.update,
                 (job.plan, params, states, grads, job.numbers),
@@ -520,7 +536,9 @@ class Optimizer(Hooked):
 
 def _types(values: tuple[Any, ...]) -> tuple[Any, ...]:
     """Return the types of hyperparameters: a number of numpy equals Python's, and rounds."""
-    return tuple(_types(value) if type(value) is tuple else type(value) for value in values)
+    types = tuple(map(type, values))
+    nested = (_types(value) for value in values if type(value) is tuple)
+    return (*types, *nested) if tuple in types else types
 
 
 def _documentation(rule: type[Rule], example: str) -> str:

@@ -1,6 +1,8 @@
 """A mutable holder of one array and its gradient."""
 
+from collections.abc import Iterable, Sequence
 from contextvars import Context, ContextVar, copy_context
+from operator import attrgetter
 from typing import Any
 
 import jax
@@ -162,6 +164,33 @@ class Parameter:
         self._owned, self._foreign = False, True
         for name, value in state.items():
             setattr(self, name, value)
+
+
+# Of many parameters at once: a step of many small ones is made of such loops.
+
+_data, _grad, _owned = map(attrgetter, ("_data", "_grad", "_owned"))
+
+
+def arrays_of(parameters: Iterable[Parameter]) -> list[jax.Array]:
+    """Return the current values, for reading within the library."""
+    return list(map(_data, parameters))
+
+
+def grads_of(parameters: Sequence[Parameter]) -> dict[Parameter, Any]:
+    """Return the gradients that there are.
+
+    Raises:
+        RuntimeError: where gradients are withheld.
+    """
+    _refuse_withheld()
+    settle()
+    grads = zip(parameters, map(_grad, parameters))
+    return {parameter: grad for parameter, grad in grads if grad is not None}
+
+
+def all_owned(holders: Iterable[Any]) -> bool:
+    """Whether everything in these parameters, or states, may be donated."""
+    return all(map(_owned, holders))
 
 
 _withheld: ContextVar[bool] = ContextVar("_withheld", default=False)

@@ -6,15 +6,21 @@ from typing import Any
 import jax
 
 from torchwise.apply import counts
+from torchwise.fields import fields_of
 from torchwise.optim.parameter import Parameter
 from torchwise.rule import Rule
 from torchwise.state_dict.entry import arrays_of
 
 Names = tuple[str, ...]
+Rates = tuple[tuple[int, str, int], ...]  # which part, which of its fields, which leaf of them all
 
 
 class Prepared:
     """A rule with numbers for hyperparameters, ready for the engine.
+
+    Args:
+        rule: see the attribute.
+        alike: of a rule that differs in `lr` alone, which tells where the rate goes.
 
     Attributes:
         rule: the rule.
@@ -22,12 +28,36 @@ class Prepared:
         structure: of its parts and their numbers.
     """
 
-    def __init__(self, rule: Rule) -> None:
+    def __init__(self, rule: Rule, alike: "Prepared | None" = None) -> None:
         self.rule = rule
         self._parts = rule.parts()
         self.counts = counts(self._parts)
-        leaves, self.structure = jax.tree.flatten((self._parts, self._numbers(1)))
-        self._constant = None if self.counts else leaves
+        first = [_numbers(part, 1) for part in self._parts]
+        self._fixed = jax.tree.leaves(self._parts)
+        self.structure = jax.tree.structure((self._parts, tuple(first)))
+        self._first = None if self.counts else first
+        self._rates = () if alike is None else _rates(self, alike)
+
+    @property
+    def rate(self) -> Any:
+        """The learning rate, if the rule has one under torch's name."""
+        return getattr(self.rule, "lr", None)
+
+    def with_rate(self, rate: float) -> "Prepared | None":
+        """Return the same at another rate, or None where it is not known where the rate goes."""
+        if not self._rates:
+            return None
+        made = object.__new__(Prepared)
+        vars(made).update(vars(self))
+        made.rule = self.rule.replaced(lr=rate)
+        made._parts, made._fixed = list(self._parts), list(self._fixed)
+        made._first = self._first and list(self._first)
+        for index, field, leaf in self._rates:
+            made._parts[index] = part = self._parts[index].replaced(**{field: rate})
+            made._fixed[leaf] = rate
+            if made._first is not None:
+                made._first[index] = _numbers(part, 1)
+        return made
 
     def by_names(self, parameters: list[Parameter]) -> list[tuple[Names, list[Parameter]]]:
         """Return the parameters with the arrays that the rule keeps for each, in order."""
@@ -40,12 +70,33 @@ class Prepared:
 
     def numbers(self, step: int) -> list[float]:
         """Return the numbers of a step, in the order of `structure`."""
-        if self._constant is not None:
-            return self._constant
-        return jax.tree.leaves((self._parts, self._numbers(step)))
+        numbers = self._first or [_numbers(part, step) for part in self._parts]
+        return self._fixed + jax.tree.leaves(numbers)
 
-    def _numbers(self, step: int) -> tuple[Any, ...]:
-        return tuple(part.numbers(step if part.counts else None) for part in self._parts)
+
+def _numbers(part: Any, step: int) -> Any:
+    return part.numbers(step if part.counts else None)
+
+
+def _rates(one: Prepared, other: Prepared) -> Rates:
+    """Return where the rate is in the parts of rules that differ in it alone; nothing if unclear.
+
+    How parts of a user's own depend on it, nobody knows: theirs are made anew each time.
+    """
+    rates = one.rate, other.rate
+    fields = [
+        (index, field.name)
+        for index, pair in enumerate(zip(one._parts, other._parts))
+        for field in fields_of(type(pair[0]))
+        if tuple(getattr(part, field.name) for part in pair) == rates
+    ]
+    leaves = [i for i, pair in enumerate(zip(one._fixed, other._fixed)) if pair == rates]
+    changed = [i for i, pair in enumerate(zip(one._fixed, other._fixed)) if pair[0] != pair[1]]
+    known = all(type(part).__module__.startswith("torchwise.") for part in (one.rule, *one._parts))
+    same = one.structure == other.structure and len(fields) == len(leaves) and leaves == changed
+    if not (known and same and rates[0] != rates[1]):
+        return ()
+    return tuple((*field, leaf) for field, leaf in zip(fields, leaves))
 
 
 @functools.cache
