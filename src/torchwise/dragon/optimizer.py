@@ -8,13 +8,12 @@ import jax
 from torchwise.dragon.rule import DragonSGD
 from torchwise.numbers import number, refuse
 from torchwise.optim import engine
-from torchwise.optim.gradients import replace_grads
+from torchwise.optim.gradients import emptied, replace_grads
 from torchwise.optim.hooks import hooked
 from torchwise.optim.optimizer import Optimizer
 from torchwise.optim.parameter import Parameter, grads_of
 from torchwise.optim.transaction import lock
 from torchwise.rule import Rule
-from torchwise.sparse import zeros
 
 _MULTIPLIERS = ("lr_mult", "decay_mult")
 
@@ -103,9 +102,7 @@ class SGD(Optimizer):
         """
         with lock:
             held = self._held()
-            known = (self._sums | held).items()
-            new = {one: None if reset else zeros(grad) for one, grad in known}
-            replace_grads(new, self._sums.clear)
+            replace_grads(emptied(self._sums | held, set_to_none=reset), self._sums.clear)
 
     def backward(
         self,

@@ -5,6 +5,8 @@ from typing import Any
 
 from torchwise.optim.parameter import Parameter
 from torchwise.optim.transaction import execute
+from torchwise.placement import constants
+from torchwise.sparse import zeros
 
 
 def _nothing() -> None:
@@ -22,6 +24,12 @@ def replace_grads(grads: Mapping[Parameter, Any], done: Callable[[], None] = _no
         RuntimeError: for values of a trace.
     """
     execute(_Replacement(grads, done))
+
+
+def emptied(grads: Mapping[Parameter, Any], set_to_none: bool) -> dict[Parameter, Any]:
+    """Return None in the place of each gradient, or zeros."""
+    with constants():
+        return {one: None if set_to_none else zeros(grad) for one, grad in grads.items()}
 
 
 class _Replacement:

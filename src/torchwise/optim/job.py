@@ -12,10 +12,9 @@ from torchwise.optim import engine
 from torchwise.optim.parameter import Parameter, all_owned, arrays_of
 from torchwise.optim.prepared import Prepared
 from torchwise.optim.state import ParameterState, State
+from torchwise.placement import transfers_are_guarded
 from torchwise.rule import Rule
 from torchwise.state_dict.entry import STEP, initial_entry, step_of
-
-_GUARD = "jax_transfer_guard_host_to_device"  # known to JAX alone, not to its types
 
 _config: Any = jax.config  # its types do not tell what it has
 
@@ -77,8 +76,7 @@ class Job:
         limit = [] if self.max_norm is None else [self.max_norm]
         values = [*self._numbers, *limit]
         whole = np.array(values, np.float64) if _config.jax_enable_x64 else split(values)
-        guard = getattr(jax.config, _GUARD)
-        return whole if guard in (None, "allow") else jax.device_put(whole)
+        return jax.device_put(whole) if transfers_are_guarded() else whole
 
     @property
     def out(self) -> Any:

@@ -15,7 +15,7 @@ from torchwise.optim import engine, functional, state_dicts
 from torchwise.optim.assignment import Assignment
 from torchwise.optim.collection import Collection, collected_tree, is_groups, listed
 from torchwise.optim.evaluation import Evaluation, Evaluations
-from torchwise.optim.gradients import replace_grads
+from torchwise.optim.gradients import emptied, replace_grads
 from torchwise.optim.groups import complete_group
 from torchwise.optim.hooks import Hooked, hooked
 from torchwise.optim.hyperparameters import hyperparameters
@@ -26,7 +26,7 @@ from torchwise.optim.refusals import refuse_nothing
 from torchwise.optim.state import ParameterState, State
 from torchwise.optim.transaction import append_together, execute, lock, settle
 from torchwise.rule import Rule
-from torchwise.sparse import as_rows, zeros
+from torchwise.sparse import as_rows
 from torchwise.state_dict.entry import initial_entry
 
 _KEPT = 64  # rules of groups, prepared for the engine
@@ -211,14 +211,8 @@ class Optimizer(Hooked):
         """
         with lock:
             settle()
-            held = ((one, one.own_grad) for one in self._parameters())
-            replace_grads(
-                {
-                    one: None if set_to_none else zeros(grad)
-                    for one, grad in held
-                    if grad is not None
-                }
-            )
+            held = {one: one.own_grad for one in self._parameters() if one.own_grad is not None}
+            replace_grads(emptied(held, set_to_none))
 
     def backward(
         self,
