@@ -11,6 +11,7 @@ import optax
 
 from torchwise import trees
 from torchwise.apply import at_first, counts, step_leaves, update_leaves
+from torchwise.kinds import check
 from torchwise.leaf import Parts
 from torchwise.placement import placed_like
 from torchwise.preparation import prepare, run
@@ -227,7 +228,7 @@ def as_function(rule: Callable[P, Rule], name: str) -> Callable[P, Chain]:
 
     def function(*args: P.args, **kwargs: P.kwargs) -> Chain:
         made = rule(*args, **kwargs)
-        at_first(made).check()
+        check(at_first(made), f"{name}()")
         return Chain((made,))
 
     function.__name__ = function.__qualname__ = name

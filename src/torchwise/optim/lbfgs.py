@@ -6,6 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from torchwise.kinds import check
 from torchwise.numbers import number
 from torchwise.optim import lbfgs_state
 from torchwise.optim.hooks import hooked
@@ -70,6 +71,7 @@ class LBFGS(Optimizer):
         options = Options(
             lr, max_iter, max_eval, tolerance_grad, tolerance_change, history_size, line_search_fn
         )
+        check(options, "LBFGS()")
         defaults = {key: getattr(options, key) for key in Options.group_keys}
         self._build(params, {**defaults, "max_eval": options.most_evaluations})
         if len(self.param_groups) != 1:
@@ -172,7 +174,7 @@ class LBFGS(Optimizer):
         """There is no state before the first step."""
 
     def _check(self, group: Mapping[str, Any]) -> None:
-        Options.from_group(group).check()
+        check(Options.from_group(group), "LBFGS()")
 
     def _check_params(self, group: Mapping[str, Any]) -> None:
         """All parameters are taken."""

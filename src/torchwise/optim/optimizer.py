@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 import jax
 import numpy as np
 
+from torchwise.kinds import check
 from torchwise.norms import check_limit
 from torchwise.numbers import number
 from torchwise.optim import engine, functional, state_dicts
@@ -140,7 +141,7 @@ class Optimizer(Hooked):
         """Raise torch's errors for invalid hyperparameters."""
         read = hyperparameters(group, self.rule.group_keys)  # refuses functions
         tensors = {key: read[key] for key in read if is_tensor(group.get(key))}
-        self.rule.from_group({**group, **tensors}).check()
+        check(self.rule.from_group({**group, **tensors}), f"{type(self).__name__}()")
 
     def _check_params(self, group: Mapping[str, Any]) -> None:
         """Raise torch's errors for parameters that the optimizer does not take."""
