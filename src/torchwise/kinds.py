@@ -18,26 +18,27 @@ def check(made: Any, call: str) -> None:
         made: a rule, or what else has hyperparameters and torch's checks of them.
         call: what the error calls it.
     """
-    problem = _problem(made, call)
-    if problem is not None and "an array of shape" in problem and "lr is" not in problem:
-        raise TypeError(problem)  # which has no truth value to compare
+    name, problem = _problem(made, call) or ("", None)
+    if problem is not None and name != "lr" and hasattr(getattr(made, name), "shape"):
+        raise TypeError(problem)  # an array of several has no truth value to compare
     try:
         made.check()
     except Exception as error:
-        if problem is not None:
+        if problem is not None and name not in str(error):
             error.add_note(problem)
         raise
     if problem is not None:
         raise TypeError(problem)
 
 
-def _problem(made: Any, call: str) -> str | None:
+def _problem(made: Any, call: str) -> tuple[str, str] | None:
+    """Return the name of the first field that is wrong, and what is wrong with it."""
     for field in fields_of(type(made)):
         wanted = _wanted(field)
         value = getattr(made, field.name)
         if not _fits(value, field.default, wanted):
             shown = f"an array of shape {value.shape}" if hasattr(value, "shape") else repr(value)
-            return f"{call}: {field.name} is {shown}, but {wanted} is wanted"
+            return field.name, f"{call}: {field.name} is {shown}, but {wanted} is wanted"
     return None
 
 

@@ -11,6 +11,7 @@ from torchwise.numbers import split
 from torchwise.optim import engine
 from torchwise.optim.parameter import Parameter, all_owned, arrays_of
 from torchwise.optim.prepared import Prepared
+from torchwise.optim.refusals import count_of, refuse_foreign, refuse_narrowing
 from torchwise.optim.state import ParameterState, State
 from torchwise.placement import transfers_are_guarded
 from torchwise.rule import Rule
@@ -64,6 +65,7 @@ class Job:
         self._values: list[dict[str, Any]] = []
         self._steps: list[np.ndarray | int | None] = []
         self._names: list[tuple[str, ...]] = []
+        self._alike: list[tuple[str, ...]] = []  # those that are 0-d, or shaped as the parameter
         self._begins = False  # whether a state is made for any parameter
         self._program: Any = None
 
@@ -98,7 +100,7 @@ class Job:
             values = list(map(functools.partial(_begun, rule, wanted), parameters, values))
             self._begins = True
         if rule.counts_in_torch:
-            steps = [int(one[STEP]) + 1 for one in values]
+            steps = [1 + count_of(*one) for one in zip(parameters, values)]
             self._steps += [step_of(rule, step) for step in steps]
         else:  # all that dampening has to know is whether a gradient is the first
             steps = [1 if one else 2 for one in fresh]
@@ -106,6 +108,7 @@ class Job:
         self._held += held
         self._values += values
         self._names += [names] * len(parameters)
+        self._alike += [() if rule.state_by_shape else names] * len(parameters)
         self.parameters += parameters
         each = prepared.counts and len({*steps}) > 1
         for step in steps if each else steps[:1]:
@@ -128,6 +131,8 @@ class Job:
         ]
         if not new and all_owned(self.parameters) and all_owned(holders):  # as in most steps
             return self.call(arrays_of(self.parameters), arrays)
+        refuse_narrowing(self.parameters)
+        refuse_foreign(self.parameters, self._held, self._alike)
         new = new or any(parameter.foreign for parameter in self.parameters)
         new = new or any(held.foreign for held in holders if held is not None)
         shared = [new or not parameter.owned for parameter in self.parameters]

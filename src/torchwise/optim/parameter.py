@@ -13,6 +13,7 @@ from jax.core import Tracer
 
 from torchwise.optim.transaction import lock, refuse_traced, settle
 from torchwise.sparse import is_sparse, layout_problem
+from torchwise.structure import named
 from torchwise.trees import is_optimizable
 
 
@@ -216,11 +217,18 @@ def immutable(value: Any) -> jax.Array:
 
     Raises:
         RuntimeError: for a value of a trace.
-        TypeError: for a tensor of torch.
+        TypeError: for a tensor of torch, and for what is no array.
     """
-    if not isinstance(value, jax.Array):
+    if isinstance(value, jax.Array):
+        array = value
+    else:
         refuse_tensor(value, "")
-    array = value if isinstance(value, jax.Array) else jnp.array(value)
+        try:
+            array = jnp.array(value)
+        except (TypeError, ValueError):
+            raise TypeError(
+                f"an array of numbers is wanted, but got {named(value)}: pass one of JAX or NumPy"
+            ) from None
     if isinstance(array, Tracer):
         refuse_traced(array)
     return lax.convert_element_type(array, array.dtype) if array.weak_type else array
