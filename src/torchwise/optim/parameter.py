@@ -168,12 +168,11 @@ class Parameter:
 
 
 # Of many parameters at once: a step of many small ones is made of such loops.
-
 _data, _grad, _owned = map(attrgetter, ("_data", "_grad", "_owned"))
 
 
 def arrays_of(parameters: Iterable[Parameter]) -> list[jax.Array]:
-    """Return the current values, for reading within the library."""
+    """Return the current values."""
     return list(map(_data, parameters))
 
 
@@ -226,9 +225,8 @@ def immutable(value: Any) -> jax.Array:
         try:
             array = jnp.array(value)
         except (TypeError, ValueError):
-            raise TypeError(
-                f"an array of numbers is wanted, but got {named(value)}: pass one of JAX or NumPy"
-            ) from None
+            text = f"an array of numbers is wanted, but got {named(value)}"
+            raise TypeError(f"{text}: pass one of JAX or NumPy") from None
     if isinstance(array, Tracer):
         refuse_traced(array)
     return lax.convert_element_type(array, array.dtype) if array.weak_type else array
