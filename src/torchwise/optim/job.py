@@ -131,10 +131,12 @@ class Job:
         ]
         if not new and all_owned(self.parameters) and all_owned(holders):  # as in most steps
             return self.call(arrays_of(self.parameters), arrays)
-        refuse_narrowing(self.parameters)
-        refuse_foreign(self.parameters, self._held, self._alike)
+        if new:
+            refuse_narrowing(self.parameters)
+        if any(held.foreign for held in holders if held is not None):
+            refuse_foreign(self.parameters, self._held, self._alike)
+            new = True
         new = new or any(parameter.foreign for parameter in self.parameters)
-        new = new or any(held.foreign for held in holders if held is not None)
         shared = [new or not parameter.owned for parameter in self.parameters]
         params = engine.donated(arrays_of(self.parameters), shared)
         shared = []
