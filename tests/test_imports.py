@@ -19,6 +19,7 @@ LAYERS = [
         "rounding",
         "doubles",
         "fence",
+        "kinds",
         "rule",
         "sparse",
         "structure",

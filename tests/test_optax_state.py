@@ -4,6 +4,8 @@ import math
 import re
 from typing import Any, NamedTuple
 
+import equinox as eqx
+import flax.nnx as nnx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -570,3 +572,49 @@ def test_the_state_of_optax_can_be_donated():
     optimizer, optax_state = to_optax_state(transform, transform.init(params), params)
     step = jax.jit(stepped(optimizer), donate_argnums=1)
     assert step(params, optax_state, params)[1][1].count == 1
+
+
+class Module(eqx.Module):
+    weight: jax.Array
+    activation: Any
+
+
+def test_modules():
+    """Whole Equinox modules are refused, as by to_state_dict; those of NNX are arrays alone."""
+    module, transform = Module(jnp.ones(2), jax.nn.relu), torchwise.adam(0.1)
+    arrays = eqx.filter(module, eqx.is_inexact_array)
+    state = transform.init(arrays)
+    _, optax_state = to_optax_state(transform, state, arrays)
+    text = (
+        r"_optax_state\(\): params has leaves that are no arrays \(\.activation is \w+\): pass the "
+        r"arrays alone, as eqx\.filter\(model, eqx\.is_inexact_array\) of an Equinox module$"
+    )
+    with pytest.raises(TypeError, match="^to" + text):
+        to_optax_state(transform, transform.init(module), module)
+    with pytest.raises(TypeError, match="^from" + text):
+        from_optax_state(transform, optax_state, module)
+    linear = nnx.Linear(2, 3, rngs=nnx.Rngs(0))
+    held = transform.init(linear)
+    back = from_optax_state(transform, to_optax_state(transform, held, linear)[1], linear)
+    assert jax.tree.structure(back) == jax.tree.structure(held)
+
+
+def test_wrong_arguments():
+    params, transform = jnp.ones(2), torchwise.adam(0.1)
+    state = transform.init(params)
+    saved = torchwise.to_state_dict(transform, state, params)
+    order = r"call to_optax_state\(transform, state, params\)"
+    none = "the state is {}, not one that init"
+    for given, error, text in (
+        ((transform, state, None), ValueError, f"params is None: {order}, with a tree of arrays"),
+        ((transform, params, state), TypeError, f"params is a state: {order}$"),
+        ((transform, None, params), ValueError, none.format("None")),
+        ((transform, saved, params), ValueError, none.format("a dict") + r".*from_state_dict\("),
+        ((params, state, params), TypeError, ""),
+    ):
+        with pytest.raises(error, match=rf"^to_optax_state\(\).*{text}"):
+            to_optax_state(*given)
+    rmsprop = torchwise.rmsprop(0.1)
+    _, optax_state = to_optax_state(rmsprop, rmsprop.init(params), params)
+    with pytest.raises(ValueError, match=r"^from_optax_state\(\): step must be a number, or a"):
+        from_optax_state(rmsprop, optax_state, params, step="many")

@@ -111,7 +111,10 @@ class Fields(abc.ABC):  # noqa: B024 (the classes below it have abstract methods
 
     def replaced(self, **fields: Any) -> Self:
         """Return a copy with other data in these fields, and with the same structure."""
-        fixed = {name: value for name, value in _structure(self).items() if name not in fields}
+        fixed = _structure(self)
+        if not fixed.keys().isdisjoint(fields):
+            fixed = {name: value for name, value in fixed.items() if name not in fields}
         copy = object.__new__(type(self))
-        vars(copy).update({**vars(self), **fields, "_structure": fixed})
+        vars(copy).update(vars(self))
+        vars(copy).update(fields, _structure=fixed)
         return copy

@@ -11,6 +11,7 @@ from jax.core import Tracer
 Scalar: TypeAlias = float | int | np.number | np.ndarray | jax.Array
 Schedule: TypeAlias = Callable[[Any], Any]
 _ARRAYS = (jax.Array, np.ndarray)
+_LARGEST = float(np.finfo(np.float32).max)
 
 
 def is_array(value: Any) -> bool:
@@ -36,23 +37,29 @@ def split(values: Sequence[float]) -> np.ndarray:
     """Return numbers of double precision as float32, for programs whose types have 32 bits.
 
     Returns:
-        An array (n, 3): the sums of its rows are the numbers, exactly.
+        An array (n, 3): the sum of each row is a number, exactly, unless it is as small as the
+            smallest of float32. A rest of nothing is -0.0, which leaves a -0.0 as it is.
     """
-    rest = np.asarray(values, np.float64)
-    columns = []
-    for _ in range(3):
-        columns.append(rest.astype(np.float32))
+    rest = np.array(values, np.float64)
+    rows = np.empty((rest.size, 3), np.float32)
+    if all(-_LARGEST <= value <= _LARGEST for value in values):
+        for column in rows.T:
+            column[:] = rest
+            rest = -(column - rest)
+        return rows
+    for column in rows.T:
+        column[:] = rest
         with np.errstate(invalid="ignore"):  # infinities, which have no rest
-            rest = np.where(np.isfinite(columns[-1]), rest - columns[-1], 0)
-    return np.stack(columns, axis=1)
+            rest = np.where(np.isfinite(column), -(column - rest), 0)
+    return rows
 
 
-def joined(rows: jax.Array) -> list[jax.Array]:
-    """Return the numbers that `split` made rows of, 0-d and in double precision."""
+def joined(numbers: jax.Array) -> list[jax.Array]:
+    """Return numbers, or what `split` made rows of, 0-d and in double precision."""
     with jax.enable_x64(True):
-        wide = rows.astype(jnp.float64)
-        whole = wide[:, 0] + (wide[:, 1] + wide[:, 2])
-        return [whole[index] for index in range(rows.shape[0])]
+        wide = numbers.astype(jnp.float64)
+        whole = wide if wide.ndim == 1 else wide[:, 0] + (wide[:, 1] + wide[:, 2])
+        return [whole[index] for index in range(whole.shape[0])]
 
 
 def number(value: Any) -> Any:

@@ -1,5 +1,6 @@
 """A parameter's state lives where the parameter lives, on one device or on many."""
 
+import contextlib
 import functools
 from typing import Any
 
@@ -8,6 +9,22 @@ from jax import lax
 from jax.core import Tracer
 from jax.experimental.shard_alike import shard_alike
 from jax.sharding import NamedSharding, PartitionSpec, Sharding
+
+_GUARD = "jax_transfer_guard_host_to_device"  # known to JAX alone, not to its types
+
+
+def transfers_are_guarded() -> bool:
+    """Whether JAX forbids, or logs, that numbers of the host become arrays by themselves."""
+    return getattr(jax.config, _GUARD) not in (None, "allow")
+
+
+def constants() -> contextlib.AbstractContextManager[Any]:
+    """Return a context in which arrays may be made of constants, as `jax.device_put` makes them.
+
+    What is forbidden even to that stays forbidden.
+    """
+    forbidden = getattr(jax.config, _GUARD) == "disallow"
+    return jax.transfer_guard_host_to_device("allow") if forbidden else contextlib.nullcontext()
 
 
 def placed_like(param: jax.Array, state: Any) -> Any:

@@ -11,6 +11,7 @@ import optax
 
 from torchwise import trees
 from torchwise.apply import at_first, counts, step_leaves, update_leaves
+from torchwise.kinds import check
 from torchwise.leaf import Parts
 from torchwise.placement import placed_like
 from torchwise.preparation import prepare, run
@@ -227,7 +228,7 @@ def as_function(rule: Callable[P, Rule], name: str) -> Callable[P, Chain]:
 
     def function(*args: P.args, **kwargs: P.kwargs) -> Chain:
         made = rule(*args, **kwargs)
-        at_first(made).check()
+        check(at_first(made), f"{name}()")
         return Chain((made,))
 
     function.__name__ = function.__qualname__ = name
@@ -238,8 +239,8 @@ def as_function(rule: Callable[P, Rule], name: str) -> Callable[P, Chain]:
 
 
 def _init(definition: Definition, params: Any) -> ChainState:
-    leaves, treedef = jax.tree.flatten(_without_statics(params))
-    leaves = list(map(jnp.asarray, leaves))
+    given, treedef = jax.tree.flatten(_without_statics(params))
+    leaves = list(map(jnp.asarray, given))
     step = None
     if definition.counts:
         zeros = [placed_like(leaf, jnp.zeros((), jnp.int32)) for leaf in leaves]
@@ -248,8 +249,9 @@ def _init(definition: Definition, params: Any) -> ChainState:
     states = []
     for part in definition.parts:
         if isinstance(part, Rule):
-            for leaf in leaves:
-                part.check_param(leaf)
+            for leaf, array in zip(given, leaves):
+                if not trees.never_moves(leaf):
+                    part.check_param(array)
         initial = [placed_like(leaf, part.init(leaf)) for leaf in leaves]
         fields = all_fields(part, initial)
         states.append(trees_of(initial, fields, lambda _, values: treedef.unflatten(values)))

@@ -206,3 +206,45 @@ def test_a_whole_model_in_every_optimizer(optimizer):
         new, _ = transform.step(GRADS, transform.init(made_of), MODEL)
         assert all(map(same_bits, arrays_of(new), expected))
         assert_rest_is_the_same(new)
+
+
+@pytest.mark.parametrize("name", ["momentum", "adam"])
+def test_what_optax_wraps_around_a_model(name):
+    """`masked` takes the whole module with a mask of its leaves; `MultiSteps` arrays alone."""
+    transform = {**TRANSFORMS, "adam": torchwise.adam(0.5)}[name]
+    arrays, grads = FILTERED["without what is frozen"], eqx.filter(GRADS, eqx.is_inexact_array)
+    expected, _ = transform.step(grads, transform.init(arrays), arrays)
+    masked = optax.masked(transform, jax.tree.map(eqx.is_inexact_array, FROZEN))
+    updates, _ = masked.update(GRADS, masked.init(FROZEN), FROZEN)
+    new = eqx.apply_updates(FROZEN, updates)
+    for ours, wanted in zip(arrays_of(new), arrays_of(expected)):
+        np.testing.assert_allclose(ours, wanted, rtol=1e-6)
+    several = optax.MultiSteps(transform, 2).gradient_transformation()
+    with pytest.raises(TypeError, match="zeros_like"):  # of optax, whatever is in it
+        several.init(MODEL)
+    with jax.numpy_dtype_promotion("standard"):  # as optax needs it
+        state, params = several.init(arrays), arrays
+        for _ in range(2):
+            updates, state = several.update(grads, state, params)
+            params = eqx.apply_updates(params, updates)
+    for ours, wanted in zip(arrays_of(params), arrays_of(expected)):
+        np.testing.assert_allclose(ours, wanted, rtol=1e-6)
+    assert_rest_is_the_same(eqx.combine(params, MODEL))
+
+
+def test_adafactor_and_muon_take_a_whole_model():
+    weight = eqx.tree_at(lambda model: model.layer.bias, FROZEN, None)  # Muon takes matrices
+    grads = eqx.tree_at(lambda model: model.layer.bias, GRADS, None)
+    for transform in (torchwise.adafactor(0.1), torchwise.muon(0.1)):
+        expected, _ = transform.step(
+            [grads.layer.weight], transform.init([weight.layer.weight]), [weight.layer.weight]
+        )
+        new, _ = transform.step(grads, transform.init(weight), weight)
+        assert same_bits(new.layer.weight, expected[0])
+        updates, _ = transform.update(grads, transform.init(weight), MODEL)
+        assert_rest_is_the_same(eqx.apply_updates(MODEL, updates))
+    with pytest.raises(ValueError, match="Muon only supports 2D parameters"):
+        torchwise.muon(0.1).init(MODEL)
+    sparse = torchwise.sparse_adam(0.1)
+    with pytest.raises(RuntimeError, match="SparseAdam does not support dense gradients"):
+        sparse.step(GRADS, sparse.init(FROZEN), FROZEN)

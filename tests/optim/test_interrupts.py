@@ -14,7 +14,8 @@ import pytest
 from interrupts import held, interrupted
 
 from rounds import exhaustive
-from torchwise import optim
+from torchwise import dragon, optim
+from torchwise.nn.utils import clip_grad_norm_, clip_grad_value_
 from torchwise.optim.transaction import lock
 
 PARAMS = {"w": np.ones((4, 3), np.float32), "b": np.zeros(3, np.float32)}
@@ -191,6 +192,87 @@ def test_another_thread_may_read_while_one_trains():
         stop.set()
         reader.join()
     assert not errors
+
+
+# Gradients, which a step would take as they are.
+
+
+def grads_of(optimizer):
+    """All gradients, as bytes."""
+    parameters = optimizer.param_groups[0]["params"]
+    return [None if one.grad is None else np.asarray(one.grad).tobytes() for one in parameters]
+
+
+def clipped(optimizer):
+    clip_grad_norm_(optimizer.param_groups[0]["params"], 0.125)
+
+
+GRADIENT_CALLS = {
+    "backward": (optim.SGD, lambda optimizer: optimizer.backward(loss, X)),
+    "zero_grad": (optim.SGD, lambda optimizer: optimizer.zero_grad()),
+    "zeros": (optim.SGD, lambda optimizer: optimizer.zero_grad(set_to_none=False)),
+    "clip_grad_norm_": (optim.SGD, clipped),
+    "clip_grad_value_": (
+        optim.SGD,
+        lambda optimizer: clip_grad_value_(optimizer.param_groups[0]["params"], 0.125),
+    ),
+    "Dragon's backward": (dragon.SGD, lambda optimizer: optimizer.backward(loss, X)),
+    "Dragon's zero_grad": (dragon.SGD, lambda optimizer: optimizer.zero_grad()),
+}
+
+
+@pytest.mark.parametrize("name", GRADIENT_CALLS)
+def test_an_interrupt_leaves_all_gradients_or_none_replaced(name):
+    make, call = GRADIENT_CALLS[name]
+    optimizer = make(PARAMS, lr=0.1)
+
+    def start():
+        for parameter in optimizer.param_groups[0]["params"]:
+            parameter.grad = np.ones(parameter.shape, np.float32)
+
+    start()
+    before = grads_of(optimizer)
+    call(optimizer)
+    after = grads_of(optimizer)
+    assert before[0] != after[0]
+    assert before[1] != after[1]
+    for _ in range(2):
+        start()
+        total, _ = interrupted(lambda: call(optimizer), 0)
+    found = []
+    for limit in [1, *range(max(2, total - 60), total + 1)]:
+        call(optimizer)  # what an interrupt has left unfinished would cost lines of this call
+        start()
+        interrupted(lambda: call(optimizer), limit)
+        found.append(grads_of(optimizer))
+        assert found[-1] in (before, after), f"line {limit} of {total}"
+    assert before in found
+    assert after in found
+
+
+def test_an_interrupt_leaves_the_sums_of_dragon_with_the_parameters():
+    """A step that has happened has used its sums up; they would be taken a second time."""
+    optimizer = dragon.SGD(PARAMS, lr=0.1, momentum=0.9)
+
+    def start():
+        optimizer.backward(loss, X)
+        optimizer.accumulate_grad()
+
+    for _ in range(2):
+        start()
+        optimizer.step()
+    start()
+    total, _ = interrupted(optimizer.step, 0)
+    done = []
+    for limit in [1, *range(max(2, total - 60), total + 1)]:
+        start()
+        before = held(optimizer)
+        interrupted(optimizer.step, limit)
+        done.append(held(optimizer) != before)
+        assert bool(optimizer._sums) != done[-1], f"line {limit} of {total}"
+        optimizer.zero_grad(reset=True)
+    assert any(done)
+    assert not all(done)
 
 
 # Errors of the program itself.

@@ -24,3 +24,39 @@ def test_a_changed_rate_is_moved_where_that_is_forbidden_to_jit(make, level):
     with jax.transfer_guard_host_to_device(level):
         run(guarded)
     assert jnp.array_equal(plain.params["w"], guarded.params["w"])
+
+
+MAKERS = {
+    "momentum": lambda params: optim.SGD(params, lr=0.1, momentum=0.9),
+    "Adam": optim.Adam,
+    "Adagrad": optim.Adagrad,
+    "NAdam": optim.NAdam,
+}
+
+
+@pytest.mark.parametrize("name", MAKERS)
+def test_the_first_step_makes_its_state(name):
+    """Out of constants, which are moved as `jax.device_put` moves them."""
+
+    def loss(params):
+        return jnp.sum(params["w"] ** 2)
+
+    def run(optimizer):
+        optimizer.backward(loss)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=False)
+        optimizer.step()
+        return optimizer.params["w"]
+
+    params = {"w": jnp.ones(3)}
+    expected = run(MAKERS[name](params))
+    with jax.transfer_guard("disallow"):
+        found = run(MAKERS[name](params))
+        one = MAKERS[name](params)
+        one.train_step(loss)
+    assert jnp.array_equal(found, expected)
+    with (
+        jax.transfer_guard("disallow_explicit"),
+        pytest.raises(Exception, match="Disallowed host-to-device transfer"),
+    ):
+        run(MAKERS[name](params))

@@ -9,11 +9,12 @@ from torchwise.dragon.rule import DragonSGD
 from torchwise.groups.selection import Groups
 from torchwise.numbers import number, refuse
 from torchwise.optim import engine
+from torchwise.optim.gradients import emptied, replace_grads
 from torchwise.optim.hooks import hooked
 from torchwise.optim.optimizer import Optimizer
-from torchwise.optim.parameter import Parameter
+from torchwise.optim.parameter import Parameter, grads_of
+from torchwise.optim.transaction import lock
 from torchwise.rule import Rule
-from torchwise.sparse import zeros
 
 _MULTIPLIERS = ("lr_mult", "decay_mult")
 
@@ -91,9 +92,10 @@ class SGD(Optimizer):
 
         It is a sum and no mean: `scale=1 / k` makes it one. `zero_grad` drops it.
         """
-        grads = self._held()
-        old = {one: total for one, total in self._sums.items() if one in grads}
-        self._sums |= grads | engine.add(old, grads)
+        with lock:
+            grads = self._held()
+            old = {one: total for one, total in self._sums.items() if one in grads}
+            self._sums |= grads | engine.add(old, grads)
 
     def zero_grad(self, reset: bool = False) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
         """Drop the sums, and fill the gradients with zeros or forget them.
@@ -102,9 +104,9 @@ class SGD(Optimizer):
             reset: forget them, so that `step` skips their parameters. Zeros do not stop a
                 parameter: momentum and decay still move it.
         """
-        for parameter, grad in (self._sums | self._held()).items():
-            parameter.grad = None if reset else zeros(grad)
-        self._sums.clear()
+        with lock:
+            held = self._held()
+            replace_grads(emptied(self._sums | held, set_to_none=reset), self._sums.clear)
 
     def backward(
         self,
@@ -129,19 +131,18 @@ class SGD(Optimizer):
             What `loss_fn` returns.
         """
         out, grads = self._gradients(loss_fn, args, kwargs, has_aux, materialize_grads)
-        for parameter, grad in grads.items():
-            parameter.grad = grad
+        replace_grads(grads)
         return out
 
     @hooked
     def step(self) -> None:
         """Update every parameter that has a sum or else a gradient, and drop the sums."""
-        self._update(self._held() | self._sums)
-        self._sums.clear()
+        with lock:
+            self._update(self._held() | self._sums, done=self._sums.clear)
 
     def _held(self) -> dict[Parameter, jax.Array]:
-        """Return the gradients that there are."""
-        return {one: one.grad for one in self._parameters() if one.grad is not None}
+        """Return the gradients that there are, after which the sums are right, too."""
+        return grads_of(self._parameters())  # settles
 
     # The rule of a group.
 

@@ -12,7 +12,7 @@ from torchwise.optax_states.matching import match_of
 from torchwise.placement import placed_like
 from torchwise.state_dict.entry import arrays_of
 from torchwise.states import ChainState
-from torchwise.structure import difference
+from torchwise.structure import difference, named
 from torchwise.transformation import Chain
 
 _COUNT = "count"  # what all of optax's states call it
@@ -136,6 +136,11 @@ def from_optax_state(
 
 
 def _check_state(call: str, state: Any, chain: Chain, params: Any) -> None:
+    if not isinstance(state, ChainState):
+        raise ValueError(
+            f"{call}: the state is {named(state)}, not one that init() of this transform returned: "
+            "from_state_dict(state_dict, params) makes one of a state dict of torch"
+        )
     problem = difference(state, jax.eval_shape(chain.init, params))
     if problem:
         raise ValueError(f"{call}: the state is not that of these parameters: {problem}")
@@ -188,6 +193,8 @@ def _steps(call: str, counts: set[int], step: Any, template: Any, params: Any) -
         )
     if step is None:
         (step,) = counts
+    if not all(map(trees.is_number_or_array, jax.tree.leaves(step))):
+        raise ValueError(f"{call}: step must be a number, or a tree of them, but is {step!r}")
     try:
         given = jax.tree.broadcast(step, template)
     except ValueError:

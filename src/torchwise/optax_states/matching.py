@@ -14,6 +14,7 @@ from torchwise.param_groups import ParamGroups
 from torchwise.placement import placed_like
 from torchwise.rules.weight_decay import decouples
 from torchwise.state_dict.groups import plain, torch_rule
+from torchwise.states import ChainState
 from torchwise.transformation import Chain
 
 
@@ -66,10 +67,11 @@ def match_of(call: str, transform: Any, params: Any) -> Match:
         params: a tree of arrays.
 
     Raises:
-        TypeError: if `transform` is neither of them.
+        TypeError: if `transform` is neither of them, or if there is what is no array in `params`.
         ValueError: naming all differences between the formulas.
     """
     chain = _chain_of(call, transform)
+    _refuse_no_parameters(call, params)
     try:
         rule, start = torch_rule(chain)
     except ValueError:
@@ -119,6 +121,15 @@ def _chain_of(call: str, transform: Any) -> Chain:
             "`chains` with the parameters of its group, and join them with optax.partition"
         )
     return transform.chains[0]
+
+
+def _refuse_no_parameters(call: str, params: Any) -> None:
+    order = f"call {call[:-2]}(transform, state, params)"
+    if params is None:
+        raise ValueError(f"{call}: params is None: {order}, with a tree of arrays for params")
+    if isinstance(params, ChainState):
+        raise TypeError(f"{call}: params is a state: {order}")
+    trees.refuse_statics(call[:-2], params)
 
 
 def _refusal(call: str, chain: Chain, problems: list[str]) -> ValueError:

@@ -2,7 +2,7 @@
 
 import functools
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import jax
@@ -11,12 +11,13 @@ import numpy as np
 from torchwise.numbers import split
 from torchwise.optim import engine
 from torchwise.optim.constant import constant
-from torchwise.optim.parameter import Parameter
+from torchwise.optim.parameter import Parameter, all_owned, arrays_of
 from torchwise.optim.prepared import Prepared
+from torchwise.optim.refusals import count_of, refuse_foreign, refuse_narrowing
 from torchwise.optim.state import ParameterState, State
+from torchwise.placement import transfers_are_guarded
+from torchwise.rule import Rule
 from torchwise.state_dict.entry import STEP, initial_entry, step_of
-
-_GUARD = "jax_transfer_guard_host_to_device"  # known to JAX alone, not to its types
 
 _config: Any = jax.config  # its types do not tell what it has
 
@@ -39,6 +40,7 @@ class Job:
             and of their states.
         key: of what the program depends on besides the plan and the parameters.
         inputs: the arrays that it takes besides those; what they lack would be missed too late.
+        done: called at the commit, more than once perhaps.
         results: see `transaction`.
     """
 
@@ -54,13 +56,17 @@ class Job:
         self.call: Callable[..., tuple[Callable[..., Any], Sequence[Any]]]
         self.key: Any = None
         self.inputs: Sequence[Any] = ()
+        self.done: Callable[[], None] | None = None
         self.max_norm, self._record = max_norm, record
         self._state, self._compiled = state, compiled
         self._sections: list[engine.Section] = []
         self._numbers: list[list[float]] = []
-        self._held: list[tuple[ParameterState | None, dict[str, Any]]] = []
+        self._held: list[ParameterState | None] = []
+        self._values: list[dict[str, Any]] = []
         self._steps: list[np.ndarray | int | None] = []
         self._names: list[tuple[str, ...]] = []
+        self._alike: list[tuple[str, ...]] = []  # those that are 0-d, or shaped as the parameter
+        self._begins = False  # whether a state is made for any parameter
         self._program: Any = None
 
     @functools.cached_property
@@ -75,10 +81,10 @@ class Job:
         It takes less time than to move them here.
         """
         limit = [] if self.max_norm is None else [self.max_norm]
-        rows = split([*itertools.chain.from_iterable(self._numbers), *limit])
+        values = [*itertools.chain.from_iterable(self._numbers), *limit]
+        whole = np.array(values, np.float64) if _config.jax_enable_x64 else split(values)
         starts = _starts(self.plan) if len(self._numbers) > 1 else ()
-        guard = getattr(jax.config, _GUARD)
-        return engine.Numbers(rows if guard in (None, "allow") else jax.device_put(rows), starts)
+        return engine.Numbers(jax.device_put(whole) if transfers_are_guarded() else whole, starts)
 
     @property
     def out(self) -> Any:
@@ -92,33 +98,25 @@ class Job:
 
     def _add(self, prepared: Prepared, names: tuple[str, ...], parameters: list[Parameter]) -> None:
         rule = prepared.rule
-        steps = []
-        for parameter in parameters:
-            held = self._state.get(parameter)
-            values = held.own_values if held is not None else {}
-            fresh = not all(map(values.__contains__, names))
-            if rule.counts_in_torch and not values:
-                values = initial_entry(rule, parameter.own_array)
-            elif rule.counts_in_torch and fresh:
-                missing = next(name for name in names if name not in values)
-                error = KeyError(missing)  # as torch; and what torch leaves to be guessed
-                error.add_note(
-                    f"{parameter.label} has a state that was made before an option of its group "
-                    "was switched on; delete optimizer.state[parameter] to start it anew"
-                )
-                raise error
-            elif fresh:
-                values = {**initial_entry(rule, parameter.own_array), **values}
-            self._held.append((held, values))
-            if rule.counts_in_torch:
-                steps.append(int(values[STEP]) + 1)
-                self._steps.append(step_of(rule, steps[-1]))
-            else:  # all that dampening has to know is whether a gradient is the first
-                steps.append(1 if fresh else 2)
-                self._steps.append(None)
-        self.parameters += parameters
+        held = list(map(self._state.get, parameters))
+        values = [{} if one is None else one.own_values for one in held]
+        wanted = dict.fromkeys(names).keys()
+        fresh = [not wanted <= one.keys() for one in values]
+        if any(fresh) or (rule.counts_in_torch and not all(values)):
+            values = list(map(functools.partial(_begun, rule, wanted), parameters, values))
+            self._begins = True
+        if rule.counts_in_torch:
+            steps = [1 + count_of(*one) for one in zip(parameters, values)]
+            self._steps += [step_of(rule, step) for step in steps]
+        else:  # all that dampening has to know is whether a gradient is the first
+            steps = [1 if one else 2 for one in fresh]
+            self._steps += [None] * len(steps)
+        self._held += held
+        self._values += values
         self._names += [names] * len(parameters)
-        each = prepared.counts and steps.count(steps[0]) < len(steps)
+        self._alike += [() if rule.state_by_shape else names] * len(parameters)
+        self.parameters += parameters
+        each = prepared.counts and len({*steps}) > 1
         for step in steps if each else steps[:1]:
             self._numbers.append(prepared.numbers(step))
         self._sections.append(engine.Section(prepared.structure, names, len(parameters), each))
@@ -131,14 +129,23 @@ class Job:
         """
         _await_on_cpu(self.inputs)
         self._program = self._key()
-        new = self._program not in self._compiled or results_are_checked()
+        new = self._begins or self._program not in self._compiled or results_are_checked()
+        holders = [held for held, names in zip(self._held, self._names) if names]
+        arrays = [
+            values[name] for names, values in zip(self._names, self._values) for name in names
+        ]
+        if not new and all_owned(self.parameters) and all_owned(holders):  # as in most steps
+            return self.call(arrays_of(self.parameters), arrays)
+        if new:
+            refuse_narrowing(self.parameters)
+        if any(held.foreign for held in holders if held is not None):
+            refuse_foreign(self.parameters, self._held, self._alike)
+            new = True
         new = new or any(parameter.foreign for parameter in self.parameters)
-        new = new or any(held is None or held.foreign for held, _ in self._held)
         shared = [new or not parameter.owned for parameter in self.parameters]
-        params = engine.donated([one.own_array for one in self.parameters], shared)
-        arrays, shared = [], []
-        for names, (held, values) in zip(self._names, self._held):
-            arrays += [values[name] for name in names]
+        params = engine.donated(arrays_of(self.parameters), shared)
+        shared = []
+        for held, names in zip(self._held, self._names):
             shared += [new or held is None or not held.owned] * len(names)
         return self.call(params, engine.donated(arrays, shared))
 
@@ -151,24 +158,45 @@ class Job:
         """Put the results in their places."""
         *_, params, states, norm = self.results[0]
         self._record(norm)
-        arrays = iter(states)
-        for parameter, data, names, (held, values), step in zip(
-            self.parameters, params, self._names, self._held, self._steps
-        ):
+        for parameter, data in zip(self.parameters, params):
             parameter.replace(data)
-            made = {name: next(arrays) for name in names}
+        arrays = iter(states)
+        members = zip(self.parameters, self._held, self._values, self._names, self._steps)
+        for parameter, held, values, names, step in members:
+            made = dict(zip(names, arrays))
             if step is not None:
-                made = {STEP: step, **made}
-            if held is None and made:
-                held = self._state[parameter] = ParameterState({**values, **made})
+                made[STEP] = step
+            if self._begins:
+                made = {**values, **made}
+                if held is None and made:
+                    held = self._state[parameter] = ParameterState()
             if held is not None:
-                held.replace({**values, **made} if not held.own_values else made)
+                held.replace(made)
+        if self.done is not None:
+            self.done()
         self._compiled.add(self._program)
 
 
 def results_are_checked() -> bool:
     """Whether JAX looks for NaNs when a program has run, and runs it again if it finds any."""
     return _config.jax_debug_nans or _config.jax_debug_infs
+
+
+def _begun(
+    rule: Rule, wanted: Iterable[str], parameter: Parameter, values: dict[str, Any]
+) -> dict[str, Any]:
+    """Return the first state of a parameter, if it has none; torch raises for half of one."""
+    missing = next((name for name in wanted if name not in values), None)
+    if not values or (missing is not None and not rule.counts_in_torch):
+        return {**initial_entry(rule, parameter.own_array), **values}
+    if missing is None:
+        return values
+    error = KeyError(missing)  # as torch; and what torch leaves to be guessed
+    error.add_note(
+        f"{parameter.label} has a state that was made before an option of its group "
+        "was switched on; delete optimizer.state[parameter] to start it anew"
+    )
+    raise error
 
 
 def _await_on_cpu(arrays: Sequence[Any]) -> None:

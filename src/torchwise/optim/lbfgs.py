@@ -6,11 +6,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from torchwise.kinds import check
 from torchwise.numbers import number
 from torchwise.optim import lbfgs_state
 from torchwise.optim.hooks import hooked
 from torchwise.optim.optimizer import Optimizer
-from torchwise.optim.parameter import Parameter
+from torchwise.optim.parameter import Parameter, grads_of
 from torchwise.optim.state import ParameterState, State
 from torchwise.optim.transaction import execute, lock, settle
 from torchwise.quasi_newton.iteration import host_loop, loss_dtype, minimize
@@ -70,6 +71,7 @@ class LBFGS(Optimizer):
         options = Options(
             lr, max_iter, max_eval, tolerance_grad, tolerance_change, history_size, line_search_fn
         )
+        check(options, "LBFGS()")
         defaults = {key: getattr(options, key) for key in Options.group_keys}
         self._build(params, {**defaults, "max_eval": options.most_evaluations})
         if len(self.param_groups) != 1:
@@ -93,7 +95,7 @@ class LBFGS(Optimizer):
 
         def evaluate() -> tuple[Any, Any, Mapping[Parameter, Any]]:
             loss = closure()
-            return loss, loss, {one: one.grad for one in self._parameters()}
+            return loss, loss, grads_of(self._parameters())
 
         return self._minimize(evaluate)
 
@@ -172,7 +174,7 @@ class LBFGS(Optimizer):
         """There is no state before the first step."""
 
     def _check(self, group: Mapping[str, Any]) -> None:
-        Options.from_group(group).check()
+        check(Options.from_group(group), "LBFGS()")
 
     def _check_params(self, group: Mapping[str, Any]) -> None:
         """All parameters are taken."""

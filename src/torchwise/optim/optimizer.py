@@ -12,6 +12,7 @@ import jax
 import numpy as np
 
 from torchwise.groups.selection import MATCH, Groups
+from torchwise.kinds import check
 from torchwise.norms import check_limit
 from torchwise.numbers import number
 from torchwise.optim import engine, functional, state_dicts
@@ -25,6 +26,7 @@ from torchwise.optim.collection import (
 )
 from torchwise.optim.evaluation import Evaluation, Evaluations
 from torchwise.optim.freezing import Freezing
+from torchwise.optim.gradients import emptied, replace_grads
 from torchwise.optim.groups import (
     collected,
     complete_group,
@@ -35,7 +37,7 @@ from torchwise.optim.groups import (
 from torchwise.optim.hooks import Hooked, hooked
 from torchwise.optim.hyperparameters import hyperparameters, is_immutable
 from torchwise.optim.job import Job, results_are_checked
-from torchwise.optim.parameter import Parameter, is_tensor
+from torchwise.optim.parameter import Parameter, grads_of, is_tensor
 from torchwise.optim.prepared import Prepared
 from torchwise.optim.refusals import refuse_nothing
 from torchwise.optim.state import ParameterState, State
@@ -43,6 +45,8 @@ from torchwise.optim.transaction import append_together, execute, lock, settle
 from torchwise.rule import Rule
 from torchwise.sparse import as_rows
 from torchwise.state_dict.entry import initial_entry
+
+_KEPT = 1024  # rules of groups, prepared for the engine
 
 # Of every optimizer that takes the gradients of `train_step`, in its documentation.
 EXAMPLE = """
@@ -161,7 +165,7 @@ class Optimizer(Freezing, Hooked):
         """Raise torch's errors for invalid hyperparameters."""
         read = hyperparameters(group, self.rule.group_keys)  # refuses functions
         tensors = {key: read[key] for key in read if is_tensor(group.get(key))}
-        self.rule.from_group({**group, **tensors}).check()
+        check(self.rule.from_group({**group, **tensors}), f"{type(self).__name__}()")
 
     def _check_params(self, group: Mapping[str, Any]) -> None:
         """Raise torch's errors for parameters that the optimizer does not take."""
@@ -239,8 +243,10 @@ class Optimizer(Freezing, Hooked):
 
         A sparse gradient of zeros has no entries, as in torch.
         """
-        for parameter in self._parameters():
-            parameter.forget_grad(set_to_none)
+        with lock:
+            settle()
+            held = {one: one.own_grad for one in self._parameters() if one.own_grad is not None}
+            replace_grads(emptied(held, set_to_none))
 
     def backward(
         self,
@@ -272,10 +278,9 @@ class Optimizer(Freezing, Hooked):
             TypeError: if `loss_fn` is no function, or what it returns no scalar.
         """
         out, grads = self._gradients(loss_fn, args, kwargs, has_aux, materialize_grads)
-        held = {one: one.grad for one in grads if one.grad is not None}
-        grads |= engine.add(held, {one: grads[one] for one in held})
-        for parameter, grad in grads.items():
-            parameter.take_grad(grad)
+        with lock:
+            held = grads_of(list(grads))
+            replace_grads(grads | engine.add(held, {one: grads[one] for one in held}))
         return out
 
     @hooked
@@ -289,8 +294,7 @@ class Optimizer(Freezing, Hooked):
             What the closure returned, or None.
         """
         loss = None if closure is None else closure()
-        held = ((one, one.grad) for one in self._parameters())
-        self._update({one: grad for one, grad in held if grad is not None})
+        self._update(grads_of(self._parameters()))
         return loss
 
     @hooked
@@ -510,13 +514,25 @@ class Optimizer(Freezing, Hooked):
     def _reset_cache(self) -> None:
         """Most steps have the hyperparameters of the one before, or of one not long ago.
 
-        `_last` has those objects for each group, and what was prepared of them.
+        Many of the others have another rate. `_last` has the hyperparameters of each group, and
+        what was prepared of them.
         """
+        known: dict[Any, Prepared] = {}
 
-        def prepared(values: tuple[Any, ...], _: Any) -> Prepared:
-            return Prepared(self._rule(dict(zip(self._rule_keys(), values))))
+        def prepared(values: tuple[Any, ...], types: Any) -> Prepared:
+            keys, rate, others = self._rule_keys(), values[0], (values[1:], types)
+            plain = keys[0] == "lr" and type(rate) is float and rate != 0
+            alike = known.get(others) if plain else None
+            made = None if alike is None else alike.with_rate(rate)
+            if made is None:
+                made = Prepared(self._rule(dict(zip(keys, values))), alike)
+                if len(known) == _KEPT:
+                    known.clear()
+                if plain and made.rate == rate:  # a subclass may multiply it
+                    known[others] = made
+            return made
 
-        self._prepared = functools.lru_cache(maxsize=1024)(prepared)
+        self._prepared = functools.lru_cache(maxsize=_KEPT)(prepared)
         self._last: dict[int, tuple[tuple[Any, ...], Prepared]] = {}
         self._compiled: set[Any] = set()
         self._evaluations = Evaluations(f"{type(self).__module__}.{type(self).__name__}")
@@ -561,16 +577,24 @@ class Optimizer(Freezing, Hooked):
             return one.gradients()
 
     def _update(
-        self, gradients: Mapping[Parameter, jax.Array], max_norm: float | None = None
+        self,
+        gradients: Mapping[Parameter, jax.Array],
+        max_norm: float | None = None,
+        done: Callable[[], None] | None = None,
     ) -> None:
-        """Update the parameters that have gradients, in one compiled program."""
+        """Update the parameters that have gradients, in one compiled program; call `done` with it.
+
+        It may be called twice.
+        """
         with lock:
             settle()
             job = self._job(gradients, max_norm)
-            grads = [as_rows(gradients[parameter]) for parameter in job.parameters]
+            job.done = done
+            grads = list(map(gradients.__getitem__, job.parameters))
+            grads = [one if isinstance(one, jax.Array) else as_rows(one) for one in grads]
             leaves = jax.tree.leaves(grads)
-            kinds = [one.sharding if one.committed else None for one in leaves]
-            job.key, job.inputs = tuple(kinds), leaves
+            job.key = tuple([one.sharding if one.committed else None for one in leaves])
+            job.inputs = leaves
             job.call = lambda params, states: (
                 engine.update,
                 (job.plan, params, states, grads, job.numbers),
@@ -581,7 +605,9 @@ class Optimizer(Freezing, Hooked):
 
 def _types(values: tuple[Any, ...]) -> tuple[Any, ...]:
     """Return the types of hyperparameters: a number of numpy equals Python's, and rounds."""
-    return tuple(_types(value) if type(value) is tuple else type(value) for value in values)
+    types = tuple(map(type, values))
+    nested = (_types(value) for value in values if type(value) is tuple)
+    return (*types, *nested) if tuple in types else types
 
 
 def _documentation(rule: type[Rule], example: str) -> str:

@@ -1,6 +1,8 @@
 """A mutable holder of one array and its gradient."""
 
+from collections.abc import Iterable, Sequence
 from contextvars import Context, ContextVar, copy_context
+from operator import attrgetter
 from typing import Any
 
 import jax
@@ -10,7 +12,8 @@ from jax import lax
 from jax.core import Tracer
 
 from torchwise.optim.transaction import lock, refuse_traced, settle
-from torchwise.sparse import is_sparse, layout_problem, zeros
+from torchwise.sparse import is_sparse, layout_problem
+from torchwise.structure import named
 from torchwise.trees import is_optimizable
 
 
@@ -80,6 +83,7 @@ class Parameter:
     def grad(self) -> Any:
         """The gradient, an array or a BCOO, or None."""
         _refuse_withheld()
+        settle()
         return self._grad
 
     @grad.setter
@@ -97,6 +101,7 @@ class Parameter:
                 raise TypeError(
                     f"{self.label} has dtype {self.dtype}, but its gradient {value.dtype}"
                 )
+        settle()
         self._grad = value
 
     @property
@@ -135,16 +140,14 @@ class Parameter:
         """Take over an array that a step has made; `owned` if nobody else has it."""
         self._data, self._owned, self._foreign = made, owned, False
 
-    def take_grad(self, made: jax.Array) -> None:
-        """Take over a gradient that JAX has computed, whose shape and type are right."""
-        if isinstance(made, Tracer):
-            refuse_traced(made)
-        self._grad = made
+    @property
+    def own_grad(self) -> Any:
+        """The gradient, also where gradients are withheld."""
+        return self._grad
 
-    def forget_grad(self, set_to_none: bool) -> None:
-        """Do what `zero_grad` does; also where gradients are withheld."""
-        if self._grad is not None:
-            self._grad = None if set_to_none else zeros(self._grad)
+    def take_grad(self, made: Any) -> None:
+        """Take over a gradient that is known to fit, or None."""
+        self._grad = made
 
     def adopt(self, given: jax.Array) -> None:
         """Take over an array that came from outside."""
@@ -162,6 +165,32 @@ class Parameter:
         self._owned, self._foreign = False, True
         for name, value in state.items():
             setattr(self, name, value)
+
+
+# Of many parameters at once: a step of many small ones is made of such loops.
+_data, _grad, _owned = map(attrgetter, ("_data", "_grad", "_owned"))
+
+
+def arrays_of(parameters: Iterable[Parameter]) -> list[jax.Array]:
+    """Return the current values."""
+    return list(map(_data, parameters))
+
+
+def grads_of(parameters: Sequence[Parameter]) -> dict[Parameter, Any]:
+    """Return the gradients that there are.
+
+    Raises:
+        RuntimeError: where gradients are withheld.
+    """
+    _refuse_withheld()
+    settle()
+    grads = zip(parameters, map(_grad, parameters))
+    return {parameter: grad for parameter, grad in grads if grad is not None}
+
+
+def all_owned(holders: Iterable[Any]) -> bool:
+    """Whether everything in these parameters, or states, may be donated."""
+    return all(map(_owned, holders))
 
 
 _withheld: ContextVar[bool] = ContextVar("_withheld", default=False)
@@ -187,11 +216,17 @@ def immutable(value: Any) -> jax.Array:
 
     Raises:
         RuntimeError: for a value of a trace.
-        TypeError: for a tensor of torch.
+        TypeError: for a tensor of torch, and for what is no array.
     """
-    if not isinstance(value, jax.Array):
+    if isinstance(value, jax.Array):
+        array = value
+    else:
         refuse_tensor(value, "")
-    array = value if isinstance(value, jax.Array) else jnp.array(value)
+        try:
+            array = jnp.array(value)
+        except (TypeError, ValueError):
+            text = f"an array of numbers is wanted, but got {named(value)}"
+            raise TypeError(f"{text}: pass one of JAX or NumPy") from None
     if isinstance(array, Tracer):
         refuse_traced(array)
     return lax.convert_element_type(array, array.dtype) if array.weak_type else array

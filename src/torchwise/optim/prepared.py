@@ -7,15 +7,21 @@ import jax
 
 from torchwise.apply import counts
 from torchwise.optim.constant import Constant, constant
+from torchwise.fields import fields_of
 from torchwise.optim.parameter import Parameter
 from torchwise.rule import Rule
 from torchwise.state_dict.entry import arrays_of
 
 Names = tuple[str, ...]
+Rates = tuple[tuple[int, str, int], ...]  # which part, which of its fields, which leaf of them all
 
 
 class Prepared:
     """A rule with numbers for hyperparameters, ready for the engine.
+
+    Args:
+        rule: see the attribute.
+        alike: of a rule that differs in `lr` alone, which tells where the rate goes.
 
     Attributes:
         rule: the rule.
@@ -23,16 +29,35 @@ class Prepared:
         structure: of its parts and their numbers.
     """
 
-    def __init__(self, rule: Rule) -> None:
+    def __init__(self, rule: Rule, alike: "Prepared | None" = None) -> None:
         self.rule = rule
         self._parts = rule.parts()
         self.counts = counts(self._parts)
-        self._counting = [(part, part.counts) for part in self._parts]
+        self._fixed = jax.tree.leaves(self._parts)
         leaves, treedef = jax.tree.flatten((self._parts, self._numbers(1)))
         self.structure = constant(treedef)
         self._names = None if rule.state_by_shape else _names_of(self.structure, ())
-        self._fixed = jax.tree.leaves(self._parts)
-        self._last = 1, leaves  # groups that are alike ask for the same numbers in turn
+        # Groups that are alike ask for the same numbers in turn.
+        self._last: tuple[int, list[float]] | None = 1, leaves
+        self._rates = () if alike is None else _rates(self, alike)
+
+    @property
+    def rate(self) -> Any:
+        """The learning rate, if the rule has one under torch's name."""
+        return getattr(self.rule, "lr", None)
+
+    def with_rate(self, rate: float) -> "Prepared | None":
+        """Return the same at another rate, or None where it is not known where the rate goes."""
+        if not self._rates:
+            return None
+        made = object.__new__(Prepared)
+        vars(made).update(vars(self))
+        made.rule, made._last = self.rule.replaced(lr=rate), None
+        made._parts, made._fixed = list(self._parts), list(self._fixed)
+        for index, field, leaf in self._rates:
+            made._parts[index] = self._parts[index].replaced(**{field: rate})
+            made._fixed[leaf] = rate
+        return made
 
     def by_names(self, parameters: list[Parameter]) -> list[tuple[Names, list[Parameter]]]:
         """Return the parameters with the arrays that the rule keeps for each, in order."""
@@ -45,13 +70,33 @@ class Prepared:
 
     def numbers(self, step: int) -> list[float]:
         """Return the numbers of a step, in the order of `structure`."""
-        if self.counts and self._last[0] != step:
-            self._last = step, [*self._fixed, *jax.tree.leaves(self._numbers(step))]
+        if self._last is None or (self.counts and self._last[0] != step):
+            self._last = step, self._fixed + jax.tree.leaves(self._numbers(step))
         return self._last[1]
 
     def _numbers(self, step: int) -> tuple[Any, ...]:
-        found = [part.numbers(step if each else None) for part, each in self._counting]
-        return tuple(found)
+        return tuple([part.numbers(step if part.counts else None) for part in self._parts])
+
+
+def _rates(one: Prepared, other: Prepared) -> Rates:
+    """Return where the rate is in the parts of rules that differ in it alone; nothing if unclear.
+
+    How parts of a user's own depend on it, nobody knows: theirs are made anew each time.
+    """
+    rates = one.rate, other.rate
+    fields = [
+        (index, field.name)
+        for index, pair in enumerate(zip(one._parts, other._parts))
+        for field in fields_of(type(pair[0]))
+        if tuple(getattr(part, field.name) for part in pair) == rates
+    ]
+    leaves = [i for i, pair in enumerate(zip(one._fixed, other._fixed)) if pair == rates]
+    changed = [i for i, pair in enumerate(zip(one._fixed, other._fixed)) if pair[0] != pair[1]]
+    known = all(type(part).__module__.startswith("torchwise.") for part in (one.rule, *one._parts))
+    same = one.structure == other.structure and len(fields) == len(leaves) and leaves == changed
+    if not (known and same and rates[0] != rates[1]):
+        return ()
+    return tuple((*field, leaf) for field, leaf in zip(fields, leaves))
 
 
 @functools.cache

@@ -1,12 +1,14 @@
 """What is no tree of parameters, though it looks like one: each is refused with its remedy."""
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
+import numpy as np
 
 from torchwise.optim.parameter import Parameter, is_tensor, refuse_tensor
+from torchwise.structure import named
 from torchwise.trees import label, path_name
 
 # torch's names, Flax's collection; what a model keeps for itself and no gradient moves.
@@ -104,3 +106,63 @@ def _named(value: Any) -> str:
         return f"the class {value.__name__}"
     kind = type(value).__name__
     return f"{'an' if kind[0] in 'aeiouAEIOU' else 'a'} {kind}"
+
+
+def refuse_narrowing(parameters: Sequence[Parameter]) -> None:
+    """Raise a RuntimeError where a program would turn parameters into such of 32 bits."""
+    config: Any = jax.config
+    if config.jax_enable_x64:
+        return
+    for one in parameters:
+        if one.dtype in ("float64", "complex128"):
+            raise RuntimeError(
+                f"{one.label} is {one.dtype}, but JAX's 64-bit types are off, so that a step would "
+                "make it another type: step inside jax.enable_x64(True), or set "
+                'jax.config.update("jax_enable_x64", True)'
+            )
+
+
+def refuse_foreign(
+    parameters: Sequence[Parameter], states: Sequence[Any], names: Sequence[Sequence[str]]
+) -> None:
+    """Raise a ValueError for what users have written into the state and no step can take.
+
+    Args:
+        parameters: the parameters.
+        states: of each, or None.
+        names: for each, the arrays that are 0-d or of its shape.
+    """
+    for parameter, state, wanted in zip(parameters, states, names):
+        if state is None or not state.foreign:
+            continue
+        for name in wanted:
+            value = state.own_values.get(name, 0.0)
+            if not isinstance(value, jax.Array | np.ndarray | np.generic | float | int):
+                problem = f"is {named(value)}, no array"
+            elif np.shape(value) not in ((), parameter.shape):
+                problem = f"has shape {np.shape(value)}, the parameter {parameter.shape}"
+            else:
+                continue
+            raise ValueError(
+                f"{parameter.label}: optimizer.state[parameter][{name!r}] {problem}; delete "
+                "optimizer.state[parameter] to start it anew"
+            )
+
+
+def count_of(parameter: Parameter, values: Mapping[str, Any]) -> int:
+    """Return how many gradients a parameter has seen, from its state.
+
+    Raises:
+        ValueError: for what is no count.
+    """
+    step = values["step"]
+    try:
+        count = int(step)
+    except (TypeError, ValueError):
+        count = -1
+    if count < 0:
+        raise ValueError(
+            f"{parameter.label}: optimizer.state[parameter]['step'] is {step!r}, but a count of "
+            "steps is wanted; delete optimizer.state[parameter] to start it anew"
+        )
+    return count

@@ -214,7 +214,8 @@ def _group_problems(
     try:
         check({key: value for key, value in group.items() if key != "params"})
     except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
-        return [f"group {index}: {error}"]
+        notes = getattr(error, "__notes__", ())  # which name the hyperparameter
+        return [f"group {index}: {'; '.join([str(error), *notes])}"]
     return []
 
 

@@ -73,9 +73,13 @@ def _is_traced(value: Any) -> bool:
 
 def _first_array(value: Any) -> Any:
     """Return one array of nested lists and tuples: what one program has made is all alike."""
-    if isinstance(value, list | tuple):
-        return next((one for one in map(_first_array, value) if one is not None), None)
-    return value if isinstance(value, jax.Array) else None
+    if not isinstance(value, list | tuple):
+        return value if isinstance(value, jax.Array) else None
+    for one in value:
+        found = _first_array(one)
+        if found is not None:
+            return found
+    return None
 
 
 def append_together(lists: Sequence[list[Any]], values: Sequence[Any]) -> None:

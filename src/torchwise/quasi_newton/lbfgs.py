@@ -6,7 +6,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from torchwise.kinds import check
 from torchwise.numbers import Scalar
+from torchwise.quasi_newton.arguments import checked_evaluation, refuse_params, refuse_state
 from torchwise.quasi_newton.iteration import LBFGSState, initial_state, loss_dtype, minimize
 from torchwise.quasi_newton.options import Options
 from torchwise.quasi_newton.vector import flat
@@ -35,7 +37,9 @@ class LBFGS(Options):
 
         Raises:
             ValueError: for a `history_size` below 1.
+            TypeError: for params that are no such tree.
         """
+        refuse_params("init", params)
         return initial_state(params, self.history_size)
 
     def step(
@@ -51,10 +55,13 @@ class LBFGS(Options):
 
         Raises:
             RuntimeError: as torch does, for a line search that there is none.
+            TypeError: for other arguments, by name.
         """
+        refuse_params("step", params)
+        refuse_state(state, value_and_grad_fn)
 
         def evaluate(params: Any) -> tuple[jax.Array, jax.Array]:
-            loss, grads = value_and_grad_fn(params)
+            loss, grads = checked_evaluation(value_and_grad_fn(params), params)
             return jnp.asarray(loss, loss_dtype()), flat(grads)
 
         return minimize(self, evaluate, state, params)
@@ -97,5 +104,5 @@ def lbfgs(
     optimizer = LBFGS(
         lr, max_iter, max_eval, tolerance_grad, tolerance_change, history_size, line_search_fn
     )
-    optimizer.check()
+    check(optimizer, "lbfgs()")
     return optimizer

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from torchwise.placement import placed_like
+from torchwise.placement import constants, placed_like
 from torchwise.rule import Rule
 from torchwise.state_dict.arrays import adopted, any_array
 from torchwise.state_dict.layout import Place
@@ -48,8 +48,9 @@ def arrays_of(states: Sequence[Any]) -> dict[str, Any]:
 def initial_entry(rule: Rule, param: jax.Array) -> dict[str, Any]:
     """Return a parameter's state before its first gradient."""
     step = {STEP: step_of(rule, 0)} if rule.counts_in_torch else {}
-    arrays = _initial_arrays(rule, param)
-    return {**step, **{name: placed_like(param, array) for name, array in arrays.items()}}
+    with constants():
+        arrays = _initial_arrays(rule, param)
+        return {**step, **{name: placed_like(param, array) for name, array in arrays.items()}}
 
 
 def load_state(

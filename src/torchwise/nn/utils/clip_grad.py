@@ -12,6 +12,7 @@ from torchwise import norms
 from torchwise.blocks.clip_grad_value import clipped_by_value
 from torchwise.norms import check_limit, clip_coefficient
 from torchwise.numbers import Scalar, number
+from torchwise.optim.gradients import replace_grads
 from torchwise.optim.parameter import Parameter
 from torchwise.rounding import mul
 from torchwise.sparse import is_sparse
@@ -195,5 +196,5 @@ def _change(
     """Put the gradients that there are, clipped in one program, in the places of the old ones."""
     held = [one for one in parameters if one.grad is not None]
     if held:
-        for parameter, grad in zip(held, clip([one.grad for one in held], *numbers)):
-            parameter.grad = grad
+        clipped = clip([one.grad for one in held], *numbers)
+        replace_grads(dict(zip(held, clipped)))
