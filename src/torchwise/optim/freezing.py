@@ -4,6 +4,7 @@ import abc
 from collections.abc import Sequence
 
 from torchwise.groups.patterns import matched, patterns_of, refuse_unmatched
+from torchwise.optim.gradients import replace_grads
 from torchwise.optim.groups import names_of
 from torchwise.optim.parameter import Parameter
 
@@ -39,7 +40,7 @@ class Freezing(abc.ABC):
         found = self._matching("freeze()", patterns)
         for parameter in found:
             parameter.requires_grad = False
-            parameter.forget_grad(True)
+        replace_grads(dict.fromkeys(found))
         return names_of(found)
 
     def unfreeze(self, *patterns: str) -> list[str]:

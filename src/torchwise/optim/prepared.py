@@ -6,8 +6,8 @@ from typing import Any
 import jax
 
 from torchwise.apply import counts
-from torchwise.optim.constant import Constant, constant
 from torchwise.fields import fields_of
+from torchwise.optim.constant import Constant, constant
 from torchwise.optim.parameter import Parameter
 from torchwise.rule import Rule
 from torchwise.state_dict.entry import arrays_of
