@@ -19,7 +19,7 @@ LAYERS = [
         "rounding",
         "doubles",
         "fence",
-        "kinds",
+        "hyperparameter_types",
         "rule",
         "sparse",
         "structure",

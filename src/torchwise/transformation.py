@@ -11,7 +11,7 @@ import optax
 
 from torchwise import trees
 from torchwise.apply import at_first, counts, step_leaves, update_leaves
-from torchwise.kinds import check
+from torchwise.hyperparameter_types import check
 from torchwise.leaf import Parts
 from torchwise.placement import placed_like
 from torchwise.preparation import prepare, run

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from torchwise.checkpoint.records import Record
-from torchwise.inspection.entries import (
+from torchwise.inspection.walk import (
     Entry,
     Object,
     Optimizer,

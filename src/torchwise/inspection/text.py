@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from torchwise.inspection.entries import (
+from torchwise.inspection.walk import (
     Entry,
     Folded,
     More,

@@ -6,7 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from torchwise.kinds import check
+from torchwise.hyperparameter_types import check
 from torchwise.numbers import number
 from torchwise.optim import lbfgs_state
 from torchwise.optim.hooks import hooked

@@ -12,7 +12,7 @@ import jax
 import numpy as np
 
 from torchwise.groups.selection import MATCH, Groups
-from torchwise.kinds import check
+from torchwise.hyperparameter_types import check
 from torchwise.norms import check_limit
 from torchwise.numbers import number
 from torchwise.optim import engine, functional, state_dicts

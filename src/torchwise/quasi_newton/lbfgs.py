@@ -6,7 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from torchwise.kinds import check
+from torchwise.hyperparameter_types import check
 from torchwise.numbers import Scalar
 from torchwise.quasi_newton.arguments import checked_evaluation, refuse_params, refuse_state
 from torchwise.quasi_newton.iteration import LBFGSState, initial_state, loss_dtype, minimize

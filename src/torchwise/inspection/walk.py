@@ -12,7 +12,7 @@ import numpy as np
 from torchwise.checkpoint.inside import inside
 from torchwise.checkpoint.records import Record, is_module
 from torchwise.inspection.folding import Plainness
-from torchwise.inspection.kinds import is_container, is_optimizer
+from torchwise.inspection.containers import is_container, is_optimizer
 
 Path = tuple[Any, ...]
 
