@@ -1,4 +1,4 @@
-"""Which cases are in the daily round, `pytest -m "not slow"`; the others are slow."""
+"""Which cases are in the quick round, `pytest`; the others are slow."""
 
 from collections.abc import Collection, Iterable
 from typing import Any

@@ -370,7 +370,7 @@ def test_what_may_stand_in_front_of_groups():
     transform, state = torchwise.from_state_dict(optimizer.state_dict(), params)
     with pytest.raises(TypeError, match="Trace has a state"):
         torchwise.chain(torchwise.trace(0.9), transform)
-    with pytest.raises(TypeError, match="give per_parameter_steps=True to from_state_dict"):
+    with pytest.raises(TypeError, match="give per_parameter_steps=True to grouped"):
         torchwise.chain(torchwise.maximize(), transform, per_parameter_steps=True)
     with pytest.raises(TypeError, match="must be the last"):
         torchwise.chain(torchwise.sgd(), transform)

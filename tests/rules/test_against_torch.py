@@ -78,7 +78,7 @@ def check_steps(case, step, precision):
     assert_equal(ours, theirs, case)
 
 
-@pytest.mark.parametrize("case", each(CASES))
+@pytest.mark.parametrize("case", each(CASES, FIRST))
 def test_equal_to_the_bit_for_100_steps(case):
     check_steps(case, None, "float32")
 
@@ -273,7 +273,7 @@ class StatefulRun:
         return [self.optimizer.state[parameter].get(key) for parameter in parameters]
 
 
-@pytest.mark.parametrize("case", each(CASES, usual=FULL))
+@pytest.mark.parametrize("case", each(CASES, FIRST, FULL))
 def test_the_stateful_class(case, precision):
     """Its hyperparameters are data in double precision: cases of one structure share a program."""
     rng = np.random.default_rng(7)

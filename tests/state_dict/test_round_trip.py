@@ -162,10 +162,10 @@ def test_a_learning_rate_that_is_a_tensor_stays_one_until_it_changes(case):
 @pytest.mark.parametrize("case", each(FULL, usual=FIRST))
 def test_states_stay_in_the_order_of_the_first_gradients(case):
     optimizer, tensors = torch_run(case, draw(np.random.default_rng(10), SHAPES, "float32"))
-    trained(optimizer, tensors, live=[4], steps=1)
-    theirs = trained(optimizer, tensors, live=[1, 4], steps=1)
+    trained(optimizer, tensors, live=[3], steps=1)
+    theirs = trained(optimizer, tensors, live=[1, 3], steps=1)
     from_the_start = case.transform.rule.starts_with_state
-    assert list(theirs["state"]) == ([0, 1, 2, 3, 4] if from_the_start else [4, 1])
+    assert list(theirs["state"]) == ([0, 1, 2, 3] if from_the_start else [3, 1])
     assert_same_dict(there_and_back(theirs, values(tensors)), theirs)
 
 

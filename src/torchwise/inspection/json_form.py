@@ -8,6 +8,9 @@ from typing import Any
 import numpy as np
 
 from torchwise.checkpoint.records import Record
+from torchwise.inspection.optimizers import Group, groups_of, left_over, named_tensors
+from torchwise.inspection.tensor_norms import TensorNorms
+from torchwise.inspection.values import shown
 from torchwise.inspection.walk import (
     Entry,
     Object,
@@ -17,9 +20,6 @@ from torchwise.inspection.walk import (
     Value,
     entries,
 )
-from torchwise.inspection.optimizers import Group, groups_of, left_over, named_tensors
-from torchwise.inspection.tensor_norms import TensorNorms
-from torchwise.inspection.values import shown
 
 _FORMAT = 1
 _MAX_CHARACTERS = 200_000_000  # a name may be long, and stand in each entry

@@ -10,17 +10,6 @@ from typing import Any
 
 import numpy as np
 
-from torchwise.inspection.walk import (
-    Entry,
-    Folded,
-    More,
-    Object,
-    Optimizer,
-    Path,
-    Same,
-    Tensors,
-    entries,
-)
 from torchwise.inspection.optimizers import Group, Parameter, groups_of, left_over, named_tensors
 from torchwise.inspection.tensor_norms import TensorNorms
 from torchwise.inspection.values import (
@@ -33,6 +22,17 @@ from torchwise.inspection.values import (
     shortened,
     shown,
     table,
+)
+from torchwise.inspection.walk import (
+    Entry,
+    Folded,
+    More,
+    Object,
+    Optimizer,
+    Path,
+    Same,
+    Tensors,
+    entries,
 )
 
 _MAX_COLUMNS = 12  # LBFGS has eleven kinds of state

@@ -11,8 +11,8 @@ import numpy as np
 
 from torchwise.checkpoint.inside import inside
 from torchwise.checkpoint.records import Record, is_module
-from torchwise.inspection.folding import Plainness
 from torchwise.inspection.containers import is_container, is_optimizer
+from torchwise.inspection.folding import Plainness
 
 Path = tuple[Any, ...]
 

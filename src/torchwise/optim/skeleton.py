@@ -21,21 +21,24 @@ class Given(NamedTuple):
     position: int
 
 
-class Static:
-    """A leaf that is no array, compared by identity if it cannot be hashed."""
+class Static(tuple):  # of what it is compared by
+    """A leaf that is no array, compared by identity if it cannot be hashed.
 
-    def __init__(self, value: Any) -> None:
-        self.value = value
+    It is a tuple so that C code compares it and hashes it: JAX does so when it looks for a program,
+    and would turn what interrupts Python code there into a ValueError.
+    """
+
+    value: Any
+
+    def __new__(cls, value: Any) -> "Static":
+        """Make one of any value."""
         try:
-            self._key = (type(value), hash(value), value)
+            hash(value)
+            made = super().__new__(cls, (type(value), value))
         except TypeError:
-            self._key = id(value)
-
-    def __hash__(self) -> int:
-        return hash(self._key if isinstance(self._key, int) else self._key[:2])
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Static) and self._key == other._key
+            made = super().__new__(cls, (id(value),))
+        made.value = value
+        return made
 
 
 class Skeleton(NamedTuple):

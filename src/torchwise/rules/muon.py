@@ -154,12 +154,10 @@ def orthogonalized(
         eps: the least norm that the matrix is divided by.
 
     Raises:
-        ValueError: as torch does, for 100 steps or more, and unless there are three coefficients.
+        ValueError: as torch does, for 100 steps or more.
     """
     if steps >= 100:
         raise ValueError("Number of steps must be less than 100 for computational efficiency")
-    if len(coefficients) != 3:
-        raise ValueError("Coefficients must be a tuple of exactly 3 values")
     a, b, c = coefficients
     upright = matrix.shape[0] > matrix.shape[1]
     x = matrix.astype(jnp.bfloat16)
