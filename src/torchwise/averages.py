@@ -156,6 +156,8 @@ def ema(decay: Scalar = 0.999) -> EMA:
 
 def check_decay(decay: Any) -> None:
     """Raise torch's error for a decay that is known to be outside of [0, 1]."""
+    if not hasattr(decay, "__float__") or isinstance(decay, str) or jnp.size(decay) != 1:
+        raise TypeError(f"decay must be a number, but is {decay!r}")
     message = f"Invalid decay value {decay} provided. Please provide a value in [0,1] range."
     refuse((decay < 0.0) | (decay > 1.0), message)
 

@@ -51,6 +51,10 @@ def accumulate_gradients(
         >>> float(value), float(grad)
         (7.5, -5.0)
     """
+    if not hasattr(num_micro_batches, "__index__"):
+        raise TypeError(
+            f"accumulate_gradients(): num_micro_batches is {num_micro_batches!r}: pass an integer"
+        )
     count = operator.index(num_micro_batches)
     if count < 1:
         raise ValueError(f"num_micro_batches must be at least 1, but is {count}")

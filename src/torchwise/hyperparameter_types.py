@@ -31,6 +31,18 @@ def check(made: Any, call: str) -> None:
         raise TypeError(problem)
 
 
+def refuse_others(made: Any, call: str) -> None:
+    """Raise a TypeError for hyperparameters of no use, of what has no checks of torch's.
+
+    Args:
+        made: a block.
+        call: what the error calls it.
+    """
+    found = _problem(made, call)
+    if found is not None:
+        raise TypeError(found[1])
+
+
 def _problem(made: Any, call: str) -> tuple[str, str] | None:
     """Return the name of the first field that is wrong, and what is wrong with it."""
     for field in fields_of(type(made)):

@@ -11,7 +11,7 @@ import optax
 
 from torchwise import trees
 from torchwise.apply import at_first, counts, step_leaves, update_leaves
-from torchwise.hyperparameter_types import check
+from torchwise.hyperparameter_types import check, refuse_others
 from torchwise.leaf import Parts
 from torchwise.placement import placed_like
 from torchwise.preparation import prepare, run
@@ -216,6 +216,20 @@ def _behind(blocks: Sequence[Transform], groups: Groups, per_parameter_steps: bo
                 "behind it has no place"
             )
     return groups.behind(tuple(block for block in blocks if isinstance(block, Block)))
+
+
+def block_chain(block: Block, name: str) -> Chain:
+    """Return the chain of one of torchwise's blocks.
+
+    Args:
+        block: it.
+        name: of the function that makes it.
+
+    Raises:
+        TypeError: for a hyperparameter that is no number, or no number of one value.
+    """
+    refuse_others(block, f"{name}()")
+    return chain(block)
 
 
 def as_function(rule: Callable[P, Rule], name: str) -> Callable[P, Chain]:

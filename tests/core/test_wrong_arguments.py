@@ -1,5 +1,6 @@
 """Wrong arguments of pure functions: one sentence that names them, and what to pass."""
 
+import functools
 import re
 
 import flax.linen
@@ -271,3 +272,31 @@ def test_a_number_of_numpy_without_a_gradient_gets_an_increment():
     params = {"w": jnp.ones(2), "frozen": np.float64(2.0)}
     updates, _ = SGD.update({"w": jnp.ones(2), "frozen": None}, SGD.init(params), params)
     assert updates["frozen"] == 0
+
+
+NO_NUMBERS = {
+    "scale(): factor": torchwise.scale,
+    "add_decayed_weights(): weight_decay": torchwise.add_decayed_weights,
+    "trace(): momentum": torchwise.trace,
+    "scale_by_adagrad(): initial_accumulator_value": torchwise.scale_by_adagrad,
+    "clip_each_by_norm(): max_norm": torchwise.clip_each_by_norm,
+    "clip_grad_norm(): max_norm": torchwise.clip_grad_norm,
+    "clip_grad_value(): clip_value": torchwise.clip_grad_value,
+    "decay": torchwise.averages.ema,
+    "accumulate_gradients(): num_micro_batches": functools.partial(
+        torchwise.accumulate_gradients, lambda params, batch: 0.0
+    ),
+}
+
+
+@pytest.mark.parametrize("name", NO_NUMBERS)
+@pytest.mark.parametrize("value", ["x", None, [1, 2]])
+def test_what_is_no_number_is_named(name, value):
+    with pytest.raises(TypeError, match=re.escape(name)):
+        NO_NUMBERS[name](value)
+
+
+def test_a_state_that_is_no_dict_is_named():
+    optimizer = torchwise.optim.SGD([jnp.ones(2)], lr=0.1, momentum=0.9)
+    with pytest.raises(TypeError, match=r"optimizer\.state\[parameter\] = None: pass a dict"):
+        optimizer.state[optimizer.param_groups[0]["params"][0]] = None

@@ -7,7 +7,7 @@ import jax
 from torchwise.numbers import Scalar
 from torchwise.rounding import add
 from torchwise.rule import Block
-from torchwise.transformation import Chain, chain
+from torchwise.transformation import Chain, block_chain
 
 
 class AddDecayedWeights(Block):
@@ -46,4 +46,4 @@ def add_decayed_weights(weight_decay: Scalar) -> Chain:
         >>> updates
         Array([2., 3.], dtype=float32)
     """
-    return chain(AddDecayedWeights(weight_decay))
+    return block_chain(AddDecayedWeights(weight_decay), "add_decayed_weights")

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from torchwise.numbers import Scalar
 from torchwise.rounding import full_like, mul
 from torchwise.rule import Block
-from torchwise.transformation import Chain, chain
+from torchwise.transformation import Chain, block_chain
 
 
 class ClipEachByNorm(Block):
@@ -48,7 +48,7 @@ def clip_each_by_norm(max_norm: Scalar) -> Chain:
         >>> block.update(jnp.array([0.0, 8.0]), block.init(param), param)[0]
         Array([0., 1.], dtype=float32)
     """
-    return chain(ClipEachByNorm(max_norm))
+    return block_chain(ClipEachByNorm(max_norm), "clip_each_by_norm")
 
 
 def _norm(x: jax.Array) -> jax.Array:

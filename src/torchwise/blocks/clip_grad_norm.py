@@ -10,7 +10,7 @@ from torchwise.norms import check_limit, clip_coefficient, refuse_nonfinite, tot
 from torchwise.numbers import Scalar, Schedule
 from torchwise.rounding import mul
 from torchwise.rule import Block
-from torchwise.transformation import Chain, chain
+from torchwise.transformation import Chain, block_chain
 
 
 class ClipGradNorm(Block):
@@ -74,4 +74,5 @@ def clip_grad_norm(
         ['-1.500', '-2.000', '-6.000']
     """
     check_limit("clip_grad_norm(): max_norm", max_norm)
-    return chain(ClipGradNorm(max_norm, float(norm_type), error_if_nonfinite))
+    block = ClipGradNorm(max_norm, float(norm_type), error_if_nonfinite)
+    return block_chain(block, "clip_grad_norm")

@@ -9,7 +9,7 @@ from torchwise.norms import check_limit
 from torchwise.numbers import Scalar, Schedule
 from torchwise.rounding import clamp
 from torchwise.rule import Block
-from torchwise.transformation import Chain, chain
+from torchwise.transformation import Chain, block_chain
 
 
 class ClipGradValue(Block):
@@ -57,4 +57,4 @@ def clip_grad_value(clip_value: Scalar | Schedule) -> Chain:
         Array([ 0.5,  1. , -1. ], dtype=float32)
     """
     check_limit("clip_grad_value(): clip_value", clip_value)
-    return chain(ClipGradValue(clip_value))
+    return block_chain(ClipGradValue(clip_value), "clip_grad_value")

@@ -7,7 +7,7 @@ import jax
 from torchwise.numbers import Scalar
 from torchwise.rounding import mul
 from torchwise.rule import Block
-from torchwise.transformation import Chain, chain
+from torchwise.transformation import Chain, block_chain
 
 
 class Scale(Block):
@@ -41,4 +41,4 @@ def scale(factor: Scalar) -> Chain:
         >>> block.update(jnp.ones(1), block.init(jnp.ones(1)), jnp.ones(1))[0]
         Array([0.25], dtype=float32)
     """
-    return chain(Scale(factor))
+    return block_chain(Scale(factor), "scale")

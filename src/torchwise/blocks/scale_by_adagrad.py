@@ -7,7 +7,7 @@ import jax
 from torchwise.numbers import Scalar
 from torchwise.rounding import Quotient, add, addcmul, div, full_like, sqrt, square
 from torchwise.rule import Block
-from torchwise.transformation import Chain, chain
+from torchwise.transformation import Chain, block_chain
 
 
 class ScaleByAdagradState(NamedTuple):
@@ -78,4 +78,4 @@ def scale_by_adagrad(initial_accumulator_value: Scalar = 0.0, eps: Scalar = 1e-1
         >>> updates, state.states[0].sum
         (Array([ 1., -1.], dtype=float32), Array([ 9., 16.], dtype=float32))
     """
-    return chain(ScaleByAdagrad(initial_accumulator_value, eps))
+    return block_chain(ScaleByAdagrad(initial_accumulator_value, eps), "scale_by_adagrad")

@@ -8,7 +8,7 @@ from torchwise.fields import term
 from torchwise.numbers import Scalar, double
 from torchwise.rounding import add, full_like, mul
 from torchwise.rule import Block
-from torchwise.transformation import Chain, chain
+from torchwise.transformation import Chain, block_chain
 
 
 class TraceState(NamedTuple):
@@ -94,4 +94,4 @@ def trace(momentum: Scalar, dampening: Scalar = 0.0, nesterov: bool = False) -> 
         >>> updates
         Array([1.5, 1.5], dtype=float32)
     """
-    return chain(Trace(momentum, dampening, nesterov))
+    return block_chain(Trace(momentum, dampening, nesterov), "trace")

@@ -91,5 +91,10 @@ class State(defaultdict[Parameter, Any]):
 
     def __setitem__(self, parameter: Parameter, values: Any) -> None:
         if not isinstance(values, ParameterState):
+            if not isinstance(values, Mapping):
+                raise TypeError(
+                    f"optimizer.state[parameter] = {values!r}: pass a dict of arrays by torch's "
+                    "names; del optimizer.state[parameter] starts the state anew"
+                )
             values = ParameterState(values)
         super().__setitem__(parameter, values)
