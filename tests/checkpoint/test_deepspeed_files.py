@@ -235,6 +235,7 @@ FLAT = ("optimizer_state_dict", "fp32_flat_groups", 1)
         (2, MODEL, set_at("param_shapes", to=None), "save it with a newer DeepSpeed"),
         (2, MODEL, set_at("param_shapes", 1, "out.weight", to=(5,)), "one parameter in two groups"),
         (2, MODEL, set_at("shared_params", "tied.weight", to="in"), "'tied.weight' is shared with"),
+        (2, MODEL, set_at("module", "tied.weight", to=lambda x: 2 * x), "weights of 'tied.weight'"),
         (2, MODEL, set_at("mp_world_size", to=2), "tensor or pipeline parallelism"),
         (2, MODEL, set_at("module", to=None), "has no 'module' with tensors by name"),
         (2, MODEL, lambda x: x.update(num_experts=[4]), "has experts"),
@@ -258,6 +259,7 @@ FLAT = ("optimizer_state_dict", "fp32_flat_groups", 1)
         (2, OPTIMIZER, set_at(*STATE[:-1], to={}), "has other states of the optimizer from each"),
         (2, OPTIMIZER, set_at(*STATE[:-2], to=[]), "save it without 'elastic_checkpoint'"),
         (2, OPTIMIZER, lambda x: inner(x).update(partition_count=[2, 1]), "is of 1 processes"),
+        (2, OPTIMIZER, lambda x: inner(x).update(partition_count=[]), "is of None processes"),
         (2, OPTIMIZER, lambda x: inner(x).update(zero_stage=3), "says ZeRO stage 3, and"),
         (2, OPTIMIZER, lambda x: inner(x).clear(), "neither DeepSpeed's fp32 weights of stages"),
         (
@@ -346,3 +348,33 @@ def test_any_damage_is_one_error(copied):
         except CheckpointError:
             refused += 1
     assert refused > 30
+
+
+WRONG = [None, [], {}, (), -1, 2**70, "x", 1.5, np.ones(3, np.float32), np.ones((2, 2)), [[1]]]
+
+
+def places(value, path=()):
+    if isinstance(value, dict | list):
+        for key in value if isinstance(value, dict) else range(len(value)):
+            yield (*path, key)
+            yield from places(value[key], (*path, key))
+
+
+@pytest.mark.parametrize(
+    ("stage", "file"),
+    [(2, MODEL), (3, MODEL_1), (2, OPTIMIZER.format(0)), (3, OPTIMIZER.format(1))],
+)
+def test_any_other_value_is_one_error(copied, stage, file):
+    path = copied(stage) / file
+    shutil.copy(path, path.with_name("original"))
+    generator = np.random.default_rng(stage)
+    found = [place for place in places(load(path, records=True)) if "ds_config" not in place]
+    refused = 0
+    for index in generator.permutation(len(found))[:25]:
+        shutil.copy(path.with_name("original"), path)
+        edit(path, set_at(*found[index], to=WRONG[generator.integers(len(WRONG))]))
+        try:
+            load(path.parent)
+        except CheckpointError:
+            refused += 1
+    assert refused > 3

@@ -1,8 +1,9 @@
 """Write the small checkpoints of DeepSpeed that the tests read, stages 0 to 3 of two processes.
 
-Run `DS_ACCELERATOR=cpu python tests/trainers/make_deepspeed.py` in an environment with torch and
-deepspeed. `truth.safetensors` beside them has what the processes themselves had in memory: the
-weights in fp32 and the states of the optimizer, gathered by DeepSpeed's own functions.
+Run `DS_ACCELERATOR=cpu python tests/trainers/make_deepspeed.py` in an environment that was made by
+`DS_BUILD_OPS=0 pip install torch==2.13.0 numpy safetensors deepspeed==0.19.8`.
+`truth.safetensors` beside them has what the processes themselves had in memory: the weights in fp32
+and the states of the optimizer, gathered by DeepSpeed's own functions.
 """
 
 import os

@@ -100,9 +100,6 @@ class Model:
         """
         module = self._first["module"]
         known = {**self._kept(), **weights}
-        for name, copy in module.items():
-            if name in weights and not self.divided:
-                _compare(name, copy, weights[name])
         for name, source in _dict(self._first, "shared_params").items():
             if type(source) is not str or source not in known or name in weights:
                 raise CheckpointError(f"does not say what {repr_short(name)} is shared with")
@@ -112,6 +109,9 @@ class Model:
                 raise CheckpointError(
                     f"does not say what {repr_short(name)} is; load the files one by one"
                 )
+        for name, copy in module.items():
+            if known[name] is not copy and not self.divided:
+                _compare(name, copy, known[name])
         return {name: known[name] for name in module}
 
     def _kept(self) -> dict[str, Any]:
@@ -135,14 +135,15 @@ class Model:
         return kept
 
 
-def _compare(name: str, copy: Any, weights: np.ndarray) -> None:
+def _compare(name: str, copy: Any, weights: Any) -> None:
     """Refuse weights that are not those of which the model has a copy, in 16 bits mostly.
 
     Equal shapes in another order would fit all sizes, as old versions of DeepSpeed wrote them with
     `round_robin_gradients`. Optimizers may round at random, so that one unit in the last place is
     allowed.
     """
-    if not isinstance(copy, np.ndarray) or copy.shape != weights.shape:
+    both = isinstance(copy, np.ndarray) and isinstance(weights, np.ndarray)
+    if not both or copy.shape != weights.shape:
         raise CheckpointError(f"has {repr_short(name)} of two shapes; copy it again")
     if not {copy.dtype.name, weights.dtype.name} <= _FLOATS:
         raise CheckpointError(

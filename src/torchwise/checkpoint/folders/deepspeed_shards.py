@@ -69,7 +69,7 @@ def _shard(saved: Any, size: int, processes: int) -> Shard:
         )
     groups = [_checked(group, dict) for group in _checked(inner["param_groups"], list)]
     ids = [identity for group in groups for identity in _checked(group.get("params"), list)]
-    if ids != list(range(len(weights))):
+    if not same(ids, list(range(len(weights)))):
         raise CheckpointError(
             f"has {len(weights)} groups of weights, and an optimizer of {len(ids)}"
         )
@@ -92,7 +92,7 @@ def _check_stage(stage: Any, allowed: tuple[int, ...]) -> None:
 
 def _check_count(counts: Any, processes: int) -> None:
     counts = counts if isinstance(counts, list) else [counts]
-    other = [count for count in counts if type(count) is not int or count != processes]
+    other = [count for count in counts or [None] if type(count) is not int or count != processes]
     if other:
         raise CheckpointError(
             f"is of {repr_short(other[0])} processes, and the folder has files of "
