@@ -209,9 +209,6 @@ def test_folders_that_are_no_checkpoint(tmp_path):
     (tmp_path / "config.json").write_text("{}")
     (tmp_path / "epoch_1.pt").write_bytes(b"")
     assert "it has 'config.json', 'epoch_1.pt'; load one of them" in refusal(tmp_path)
-    (tmp_path / "zero_pp_rank_0_mp_rank_00_optim_states.pt").write_bytes(b"")
-    assert "is a folder of DeepSpeed" in refusal(tmp_path)
-    (tmp_path / "zero_pp_rank_0_mp_rank_00_optim_states.pt").unlink()
     for step in (9, 10):
         (tmp_path / f"checkpoint-{step}").mkdir()
     assert "is a folder of checkpoints; the last is 'checkpoint-10'" in refusal(tmp_path)

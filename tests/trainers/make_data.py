@@ -119,8 +119,9 @@ def shard(rank, target):
 
 
 def main():
-    shutil.rmtree(TARGET, ignore_errors=True)
-    TARGET.mkdir(parents=True)
+    for name in ("hf_trainer", "hf_shards", "accelerate", "dcp"):
+        shutil.rmtree(TARGET / name, ignore_errors=True)
+    TARGET.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(0)
     hf_shards()
     for make in (hf_trainer, accelerate_folder, lightning_file):

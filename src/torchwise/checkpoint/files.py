@@ -49,7 +49,8 @@ def load(path: str | os.PathLike[str], *, mmap: bool = False, records: bool = Fa
             checkpoint: an index of shards, such as `model.safetensors.index.json`, which gives one
             dict; a folder of HF's Trainer or of accelerate, which gives a dict of its parts
             (`model`, `optimizer`, `scheduler`, `trainer_state`, `config`, ...); a folder of
-            torch.distributed.checkpoint, which gives what was saved there.
+            torch.distributed.checkpoint, which gives what was saved there; a folder of DeepSpeed,
+            whose parts of `model` and `optimizer` are put together, with `master_weights` beside.
         mmap: map the file in place of reading it: loading takes no time, and an array takes memory
             once it is used. For files that nobody writes into as long as the arrays live: if a
             program does, they change without an error, and if it makes the file shorter, the system

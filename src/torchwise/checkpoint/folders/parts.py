@@ -63,6 +63,30 @@ def read_parts(folder: str | os.PathLike[str], read_file: Callable[[str], Any]) 
     }
 
 
+def read_beside(
+    folder: str | os.PathLike[str], main: dict[str, Any], read_file: Callable[[str], Any]
+) -> dict[str, Any]:
+    """Add the parts of a folder that come without the model and the optimizer.
+
+    Args:
+        folder: as of HF's Trainer with DeepSpeed.
+        main: what the folder has in another form than as parts.
+        read_file: reads one file.
+    """
+    found = parts(os.listdir(folder))
+    beside = {
+        part: file for part, file in found.items() if part in ("scheduler", "scaler", *_TEXTS)
+    }
+    if taken := beside.keys() & main.keys():
+        raise CheckpointError(
+            f"{os.fspath(folder)}: has {repr_short(min(taken))} twice; load its folders one by one"
+        )
+    read = {
+        part: _read(os.path.join(folder, file), part, read_file) for part, file in beside.items()
+    }
+    return {**main, **read}
+
+
 def _read(path: str, part: str, read_file: Callable[[str], Any]) -> Any:
     if part in _TEXTS:
         return read_json(path)
@@ -72,11 +96,6 @@ def _read(path: str, part: str, read_file: Callable[[str], Any]) -> Any:
 def _remedy(folder: str | os.PathLike[str], names: Iterable[str]) -> str:
     """Say what a folder is that is no checkpoint."""
     names = sorted(names)
-    if any(name.endswith("_optim_states.pt") for name in names):
-        return (
-            "is a folder of DeepSpeed, whose optimizer is divided among its files; load "
-            "mp_rank_00_model_states.pt for the model, or what its zero_to_fp32.py makes"
-        )
     steps = [name for name in names if re.fullmatch(r"(checkpoint|global_step)[-_]?\d+", name)]
     if steps:
         steps.sort(key=lambda name: int(re.split(r"\D+", name)[-1]))

@@ -6,7 +6,9 @@ from typing import Any
 
 from torchwise.checkpoint.folders.dcp import read_dcp
 from torchwise.checkpoint.folders.dcp_metadata import METADATA
-from torchwise.checkpoint.folders.parts import read_parts
+from torchwise.checkpoint.folders.deepspeed import read_deepspeed
+from torchwise.checkpoint.folders.deepspeed_files import is_deepspeed
+from torchwise.checkpoint.folders.parts import read_beside, read_parts
 from torchwise.checkpoint.folders.shards import SUFFIX, read_shards
 
 
@@ -33,4 +35,6 @@ def read_several(
         return read_shards(path, read_file)
     if os.path.isfile(os.path.join(path, METADATA)):
         return read_dcp(path, mmap, records)
+    if is_deepspeed(path):
+        return read_beside(path, read_deepspeed(path, read_file, mmap, records), read_file)
     return read_parts(path, read_file)
