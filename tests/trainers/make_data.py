@@ -1,7 +1,8 @@
 """Write the small checkpoints of trainers that the tests read, beside those of torch.
 
 Run `python tests/trainers/make_data.py` in an environment with the `trainers` extra. What torch and
-safetensors read of them is compared with what is read here by `tests/checkpoint/test_trainer_files.py`.
+safetensors read of them is compared with what is read here, by
+`tests/checkpoint/test_trainer_files.py`.
 """
 
 import os
