@@ -338,11 +338,11 @@ def whole():
 NO_STATE_DICT = {
     "got a NoneType": lambda saved: None,
     "got a list": lambda saved: [saved],
-    "is missing from 'model', 'optimizer'; pass what is under 'optimizer'": lambda saved: {
+    "are missing from 'model', 'optimizer'; pass what is under 'optimizer'": lambda saved: {
         "model": {"w": 1},
         "optimizer": saved,
     },
-    "'state' and 'param_groups' is missing from an empty dict": lambda saved: {},
+    "'state' and 'param_groups' are missing from an empty dict": lambda saved: {},
     "group 0 has no list of ids under 'params', but 'lr'": lambda saved: {
         **saved,
         "param_groups": [{"lr": 0.1}],

@@ -216,6 +216,9 @@ def test_a_state_and_a_pure_dict_have_no_types():
     state = nnx.state(model, nnx.Param)
     layout = layouts.flax_nnx(model, flattened=None)
     names = [name for name, _ in TorchModel().named_parameters()]
+    for tree in (nnx.split(model), NnxModel):
+        with pytest.raises(TypeError, match="pass the module itself"):
+            layouts.flax_nnx(tree)
     for tree in (state, nnx.to_pure_dict(state)):
         with pytest.raises(TypeError, match="pass the module itself"):
             layouts.flax_nnx(tree)

@@ -45,7 +45,7 @@ def adagrad(step):
 
 
 REFUSED = {
-    "another dict": ({"model": {}}, ["'state' and 'param_groups' is missing from 'model'"]),
+    "another dict": ({"model": {}}, ["'state' and 'param_groups' are missing from 'model'"]),
     "no dict": ([1], ["here or in torch, but got a list"]),
     "another optimizer": (
         UNKNOWN,
@@ -114,7 +114,7 @@ MALFORMED = {
     "a state": (torchwise.sgd(0.1).init(PARAMS), "got a ChainState"),
     "a whole checkpoint": (
         {"model": {}, "optimizer": sgd_dict()},
-        "'state' and 'param_groups' is missing from 'model', 'optimizer'; pass what is under "
+        "'state' and 'param_groups' are missing from 'model', 'optimizer'; pass what is under "
         "'optimizer'",
     ),
     "no state": ({**sgd_dict(), "state": None}, "'state' is a NoneType, no dict"),

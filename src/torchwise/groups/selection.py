@@ -60,6 +60,9 @@ def select(groups: Groups, entries: Sequence[Entry]) -> list[Selected]:
     """
     if isinstance(groups, TrainerGroups):
         return groups.select(entries)
+    if getattr(groups, "__module__", "").startswith(f"{__package__}."):
+        name = f"groups.{getattr(groups, '__name__', groups)}"
+        raise TypeError(f"groups is the function {name} itself: call it, as in {name}(...)")
     if callable(groups):
         return _by_function(groups, entries)
     if not isinstance(groups, list | tuple) or not all(isinstance(one, Mapping) for one in groups):

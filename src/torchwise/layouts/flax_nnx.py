@@ -7,7 +7,7 @@ from typing import Any
 from torchwise.layouts.flattening import Neighbor, Shapes, in_sequence
 from torchwise.layouts.flax import layout_of
 from torchwise.layouts.flax_layers import WHOLE, kind
-from torchwise.layouts.layer import Layer, layers_of
+from torchwise.layouts.layer import Array, Layer, layers_of
 from torchwise.layouts.naming import Names
 from torchwise.layouts.walk import arrays_of
 from torchwise.state_dict.layout import Layout
@@ -51,7 +51,7 @@ def flax_nnx(
         tied: see `Layout`.
 
     Raises:
-        TypeError: for a state or a dict.
+        TypeError: for a state, a dict, a class, or what `nnx.split` returns.
         ValueError: naming the layers that torch does not have or has in another way; linear layers
             and norms that may be next to a convolution, by the numbers of their features, where
             `flattened` and `unflattened` say nothing (what is before and behind a layer is known in
@@ -63,17 +63,14 @@ def flax_nnx(
         >>> torchwise.layouts.flax_nnx(nnx.Linear(3, 2, rngs=nnx.Rngs(0))).rename
         {'bias': 'bias', 'kernel': 'weight'}
     """
-    if isinstance(model, Mapping) or type(model).__name__ in ("State", "GraphDef", "FlatState"):
-        raise TypeError(
-            f"flax_nnx(): got a {type(model).__name__}: pass the module itself, whose types say "
-            "what its arrays are. The layout fits states of it, too"
-        )
+    arrays = arrays_of(model)
+    _refuse_states(model, arrays)
     names = Names(modules)
 
     def whole(kind: str, path: str) -> bool:
         return kind in WHOLE and not names.mentions_inside(path)
 
-    layers = layers_of(arrays_of(model), kind, whole)
+    layers = layers_of(arrays, kind, whole)
     return layout_of(
         "flax_nnx",
         layers,
@@ -85,6 +82,19 @@ def flax_nnx(
         unflattened=unflattened,
         tied=tied,
     )
+
+
+def _refuse_states(model: Any, arrays: Sequence[Array]) -> None:
+    nodes = [model, *(owner for array in arrays for owner in array.owners)]
+    if (
+        isinstance(model, Mapping | type)
+        or type(model).__name__ == "GraphDef"
+        or any(type(node).__name__ in ("State", "FlatState") for node in nodes)
+    ):
+        raise TypeError(
+            f"flax_nnx(): got a {type(model).__name__}: pass the module itself, whose types say "
+            "what its arrays are. The layout fits states of it, too"
+        )
 
 
 def _in_sequentials(layers: Sequence[Layer]) -> dict[str, Neighbor]:

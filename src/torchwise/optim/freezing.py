@@ -25,7 +25,8 @@ class Freezing(abc.ABC):
             The names that match.
 
         Raises:
-            TypeError, ValueError: for a pattern that matches nothing, and parameters without names.
+            TypeError: for anything but strings.
+            ValueError: for a pattern that matches nothing, and parameters without names.
 
         Examples:
             >>> import jax.numpy as jnp
@@ -68,6 +69,11 @@ class Freezing(abc.ABC):
 
     def _matching(self, call: str, patterns: Sequence[str]) -> list[Parameter]:
         """Return the parameters whose names match."""
+        if not all(isinstance(one, str) for one in patterns):
+            raise TypeError(
+                f"{call} takes each pattern as an argument of its own, as in "
+                f"{call[:-2]}('embed.*', 'head.*'), but got {', '.join(map(repr, patterns))}"
+            )
         given, parameters = patterns_of(patterns, call), self._parameters()
         names = names_of(parameters)
         refuse_unmatched(given, names, call)

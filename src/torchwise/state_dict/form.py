@@ -12,7 +12,8 @@ def malformed(state_dict: Any) -> str | None:
     if missing:
         within = [key for key, value in state_dict.items() if malformed(value) is None]
         meant = f"; pass what is under {within[0]!r}" if within else ""
-        return f"{' and '.join(map(repr, missing))} is missing from {_keys(state_dict)}{meant}"
+        lacks = f"{' and '.join(map(repr, missing))} {'are' if missing[1:] else 'is'} missing"
+        return f"{lacks} from {_keys(state_dict)}{meant}"
     state, groups = state_dict["state"], state_dict["param_groups"]
     if not isinstance(state, Mapping):
         return f"'state' is a {type(state).__name__}, no dict"
