@@ -13,6 +13,7 @@ from torchwise.layouts.walk import arrays_of
 from torchwise.state_dict.layout import Layout
 
 _NOTHING: Mapping[str, Any] = MappingProxyType({})
+_STATES = ("State", "FlatState", "GraphDef")  # of Flax
 
 
 def flax_nnx(
@@ -85,11 +86,9 @@ def flax_nnx(
 
 
 def _refuse_states(model: Any, arrays: Sequence[Array]) -> None:
-    nodes = [model, *(owner for array in arrays for owner in array.owners)]
-    if (
-        isinstance(model, Mapping | type)
-        or type(model).__name__ == "GraphDef"
-        or any(type(node).__name__ in ("State", "FlatState") for node in nodes)
+    types = {type(model), *(type(owner) for array in arrays for owner in array.owners)}
+    if isinstance(model, Mapping | type) or any(
+        one.__name__ in _STATES and one.__module__.startswith("flax.") for one in types
     ):
         raise TypeError(
             f"flax_nnx(): got a {type(model).__name__}: pass the module itself, whose types say "
