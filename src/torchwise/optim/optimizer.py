@@ -470,6 +470,8 @@ class Optimizer(Freezing, Hooked):
         self._collections = [whole]
         for options, part in named_groups(whole, groups, self._rule_keys()):
             self._join(options, part)
+        if whole.parameters and not self._parameters():
+            raise ValueError("groups leave out all parameters: there is nothing to optimize")
 
     def _add_left_out(self, param_group: Mapping[str, Any]) -> None:
         """Make a group of parameters of the tree that are in none."""
