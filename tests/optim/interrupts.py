@@ -37,6 +37,10 @@ def interrupted(call, limit, everywhere=False):
         call()
     except KeyboardInterrupt:
         raised = True
+    except (SystemError, ValueError):  # C code makes them of what interrupts Python that it calls
+        if not everywhere:
+            raise
+        raised = True
     finally:
         sys.settrace(before)
         release()
