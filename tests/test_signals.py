@@ -119,6 +119,10 @@ def test_signals_at_any_time(tmp_path):
         wait = moments.choice([0.02, 1.5]) * moments.random()
         code, said = interrupted(moments.choice(commands), number, wait, tmp_path)
         silent = (-number, 0)  # the default of the system, at the very beginning and end
+        if code == -signal.SIGINT and said:  # Python was looking for the package
+            assert said.endswith("KeyboardInterrupt\n")
+            assert f'File "{SOURCE}' not in said
+            continue
         assert said == ("" if code in silent else f"torchwise: stopped by {number.name}\n")
         assert code in (*silent, 128 + number)
         assert {path.name for path in folder.iterdir()} <= {target.name}

@@ -231,3 +231,23 @@ def test_groups_own_initial_accumulator_value():
     )
     sums = [entry["sum"] for entry in optimizer.state_dict()["state"].values()]
     np.testing.assert_array_equal(sums, [[0.0, 0.0], [0.5, 0.5]])
+
+
+def test_asgd_rounds_its_numbers_to_float32_in_a_state_of_float64():
+    """Loading casts them to the parameter's type; torch then goes on with tensors of float32."""
+    rng = np.random.default_rng(0)
+    start, *grads = rng.normal(size=(4, 33))
+    options = {"lr": 1.57, "lambd": 0.01, "alpha": 0.77, "t0": 1}
+    with jax.enable_x64(True):
+        tensor = torch.tensor(start, requires_grad=True)
+        ours, theirs = optim.ASGD([start], **options), torch.optim.ASGD([tensor], **options)
+        (parameter,) = ours.param_groups[0]["params"]
+        for grad in grads:
+            parameter.grad, tensor.grad = grad, torch.tensor(grad)
+            ours.step()
+            theirs.step()
+            ours.load_state_dict(ours.state_dict())
+            theirs.load_state_dict(theirs.state_dict())
+            assert same_bits(parameter.data, tensor.detach().numpy())
+            for key in ("eta", "mu", "ax"):
+                assert same_bits(ours.state[parameter][key], theirs.state[tensor][key].numpy())

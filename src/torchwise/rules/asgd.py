@@ -128,9 +128,9 @@ class ASGD(Rule):
     def accumulate(
         self, grad: jax.Array, state: ASGDState, param: jax.Array, n: ASGDNumbers
     ) -> ASGDState:
-        return state._replace(
-            eta=jnp.asarray(n.next_eta, state.eta.dtype), mu=jnp.asarray(n.next_mu, state.mu.dtype)
-        )
+        # torch makes a float32 tensor of each, also where a loaded state has another type.
+        eta, mu = (jnp.asarray(number, jnp.float32) for number in (n.next_eta, n.next_mu))
+        return state._replace(eta=eta.astype(state.eta.dtype), mu=mu.astype(state.mu.dtype))
 
     def conclude(
         self, base: jax.Array, grad: jax.Array, state: Any, param: jax.Array, n: ASGDNumbers
