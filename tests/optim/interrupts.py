@@ -37,7 +37,7 @@ def interrupted(call, limit, everywhere=False):
         call()
     except KeyboardInterrupt:
         raised = True
-    except (SystemError, ValueError):  # C code makes them of what interrupts Python that it calls
+    except Exception:  # C code makes others of what interrupts the Python that it calls
         if not everywhere:
             raise
         raised = True
