@@ -10,6 +10,7 @@ import numpy as np
 from torchwise import trees
 from torchwise.doubles import in_double
 from torchwise.fields import Fields
+from torchwise.hyperparameter_types import is_number
 from torchwise.numbers import Scalar, double, refuse
 from torchwise.rounding import add, div, lerp, mul, pinned, select, sub
 from torchwise.structure import first_difference
@@ -156,7 +157,7 @@ def ema(decay: Scalar = 0.999) -> EMA:
 
 def check_decay(decay: Any) -> None:
     """Raise torch's error for a decay that is known to be outside of [0, 1]."""
-    if not hasattr(decay, "__float__") or isinstance(decay, str) or jnp.size(decay) != 1:
+    if not is_number(decay):
         raise TypeError(f"decay must be a number, but is {decay!r}")
     message = f"Invalid decay value {decay} provided. Please provide a value in [0,1] range."
     refuse((decay < 0.0) | (decay > 1.0), message)

@@ -67,16 +67,16 @@ def _fits(value: Any, default: Any, wanted: str) -> bool:
     if wanted == _ONE:
         return _size(value) == 1
     if not isinstance(default, tuple):
-        return _is_number(value)
+        return is_number(value)
     if not isinstance(value, list | tuple):
         return hasattr(value, "shape") and tuple(value.shape) == (len(default),)
     pairs = zip(value, default)
     return len(value) == len(default) and all(
-        _is_number(one) or (one is None and other is None) for one, other in pairs
+        is_number(one) or (one is None and other is None) for one, other in pairs
     )
 
 
-def _is_number(value: Any) -> bool:
+def is_number(value: Any) -> bool:
     """Whether a value is a real number, an array of one, or a schedule."""
     if callable(value):
         return True

@@ -73,6 +73,7 @@ def clip_grad_norm(
         >>> [f"{float(value):.3f}" for value in (*params["w"], *params["b"])]
         ['-1.500', '-2.000', '-6.000']
     """
-    check_limit("clip_grad_norm(): max_norm", max_norm)
     block = ClipGradNorm(max_norm, float(norm_type), error_if_nonfinite)
-    return block_chain(block, "clip_grad_norm")
+    made = block_chain(block, "clip_grad_norm")
+    check_limit("clip_grad_norm(): max_norm", max_norm)
+    return made

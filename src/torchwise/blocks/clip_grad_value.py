@@ -56,5 +56,6 @@ def clip_grad_value(clip_value: Scalar | Schedule) -> Chain:
         >>> block.update(jnp.array([0.5, 8.0, -8.0]), block.init(param), param)[0]
         Array([ 0.5,  1. , -1. ], dtype=float32)
     """
+    made = block_chain(ClipGradValue(clip_value), "clip_grad_value")
     check_limit("clip_grad_value(): clip_value", clip_value)
-    return block_chain(ClipGradValue(clip_value), "clip_grad_value")
+    return made

@@ -10,9 +10,8 @@ MATCH = "match"
 LEAVE_OUT = "leave_out"
 
 # What schedulers and trainers write into groups, besides the hyperparameters of an optimizer.
-_OF_TRAINERS = frozenset(
-    ["name", "initial_lr", "lr_scale", "max_lr", "min_lr", "base_momentum", "max_momentum"]
-)
+OF_SCHEDULERS = frozenset(["initial_lr", "max_lr", "min_lr", "base_momentum", "max_momentum"])
+_OF_TRAINERS = OF_SCHEDULERS | {"name", "lr_scale"}
 
 
 class Entry(NamedTuple):

@@ -3,11 +3,10 @@
 from collections.abc import Collection, Mapping
 from typing import Any
 
-# What torch's schedulers add to groups.
-_FOREIGN = {
-    *("initial_lr", "max_lr", "min_lr", "base_lr", "max_momentum", "base_momentum"),
-    *("swa_lr", "params", "param_names"),
-}
+from torchwise.groups.selection import OF_SCHEDULERS
+
+# What is no hyperparameter: the parameters, and what torch's schedulers add to groups.
+_FOREIGN = OF_SCHEDULERS | {"base_lr", "swa_lr", "params", "param_names"}
 
 
 def optimizer_name(group: Mapping[str, Any], state_keys: Collection[str]) -> str | None:
