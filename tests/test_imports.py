@@ -29,6 +29,7 @@ LAYERS = [
         "norms",
         "placement",
         "leaf",
+        "write_order",
         "strips",
         "apply",
         "gathering",

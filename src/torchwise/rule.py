@@ -29,14 +29,11 @@ class Transform(Fields):
             do not have it.
         in_strips: whether every number of a result depends on the numbers at its place and on 0-d
             states alone, so that `strips` may step a large parameter.
-        entangled: whether a new state depends on the old value of a later one, or on the new
-            parameter; for `strips`, which otherwise would be slow.
     """
 
     State: ClassVar[type[Any]] = Empty
     in_torch: ClassVar[Sequence[str]] = ()
     in_strips: ClassVar[bool] = False
-    entangled: ClassVar[bool] = False
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)

@@ -4,24 +4,68 @@ On CPU a kernel has one output, so states and parameter are computed in two pass
 In a loop over strips that fit into the cache, the second pass finds its inputs there, and arrays
 are read from memory once. The loop writes into the old arrays, if the caller has donated them.
 
+The loops of several parameters run at the same time if they share no memory. XLA gives the
+temporaries of one loop to the next one, which then waits. So a loop has none: whatever it computes
+is carried, also where a strip begins and whether there is another one.
+
 A strip is flat and the loop begins with arrays that have been computed. So what has produced a
 gradient cannot take part in the step, and nothing has to be pinned on entry.
 """
 
 import os
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 
 from torchwise.leaf import Leaf, accumulate, conclude, with_numbers
 from torchwise.sparse import Rows
+from torchwise.write_order import Turn, needs, turns
 
-# Measured on CPU with SGD, Adagrad and AdamW: strips of half and of twice this size are slower.
-STRIP_BYTES = 2**16
+# Measured on CPU with SGD, Adagrad and AdamW: quarters of it are up to a tenth slower, and twice as
+# much does not fit into small caches.
+STRIP_BYTES = 2**18
 # Below this size the loop costs more to compile than it saves in a step.
 LEAST_BYTES = 2**20
+# A start is an unsigned number of 32 bits, which XLA does not test for being negative.
+_MOST_ELEMENTS = 2**31
+_WRAP = 2**32
+
+# Takes the flat arrays, and where a strip of them begins; returns new strips by position.
+Compute = Callable[[Sequence[jax.Array], Any, int], dict[int, jax.Array]]
+
+
+class Pass(NamedTuple):
+    """One of the two passes over a strip.
+
+    Attributes:
+        compute: what it computes.
+        turns: in which order it writes; None if new values need each other's old ones.
+    """
+
+    compute: Compute
+    turns: list[Turn] | None
+
+    def waiting(self) -> int:
+        """Return how many places to write depend on what has been read."""
+        return 1 if self.turns is None else sum(bool(turn.after) for turn in self.turns)
+
+
+class Carried(NamedTuple):
+    """What the loop carries.
+
+    Attributes:
+        more: whether there is another strip.
+        starts: where the last strip began, for each turn that waits for others, and for the rest.
+        buffers: the flat parameter and its flat states; states of one number as they are.
+    """
+
+    more: Any
+    starts: list[Any]
+    buffers: list[jax.Array]
 
 
 def fit(leaf: Leaf, size_of_all: int) -> bool:
@@ -40,6 +84,7 @@ def fit(leaf: Leaf, size_of_all: int) -> bool:
         not isinstance(leaf.grad, Rows)
         and param.nbytes >= LEAST_BYTES
         and param.size * _cores() <= size_of_all
+        and param.size < _MOST_ELEMENTS
         and all(part.in_strips for part in leaf.parts)
         and all(state.shape in ((), param.shape) for state in jax.tree.leaves(leaf.states))
         and _one_cpu_device()
@@ -51,86 +96,129 @@ def step(leaf: Leaf) -> tuple[jax.Array, tuple[Any, ...]]:
     leaf = with_numbers(leaf)
     shape, length = leaf.param.shape, _strip_length(leaf.param)
     count, rest = divmod(leaf.param.size, length)
-    grad = leaf.grad.reshape(-1)
     olds, treedef = jax.tree.flatten((leaf.param, leaf.states))
+    buffers = [old.reshape(-1) if old.shape == shape else old for old in olds]
+    computes = _computes(leaf._replace(grad=leaf.grad.reshape(-1)), olds, treedef)
+    passes = _with_turns(computes, buffers, length)
 
-    def read(buffers: list[jax.Array], numbers: list[jax.Array], start: Any, size: int) -> Leaf:
+    def step_next(carried: Carried) -> Carried:
+        starts = [_next(start, length) for start in carried.starts]
+        more = starts[0] < np.uint32((count - 1) * length)
+        return Carried(more, *_step_strip(passes, starts, carried.buffers, length))
+
+    waiting = sum(one.waiting() for one in passes)
+    before_first = jnp.asarray(_WRAP - length, "uint32")
+    carried = Carried(jnp.asarray(True), [before_first] * (1 + waiting), buffers)
+    carried = lax.while_loop(lambda carried: carried.more, step_next, carried)
+    buffers = carried.buffers
+    if rest:
+        starts = [np.uint32(count * length)] * (1 + waiting)
+        _, buffers = _step_strip(passes, starts, buffers, rest)
+    return treedef.unflatten([new.reshape(old.shape) for new, old in zip(buffers, olds)])
+
+
+def _computes(leaf: Leaf, olds: Sequence[Any], treedef: Any) -> list[Compute]:
+    """Return what the two passes compute; `olds` are the parameter and the states at the start."""
+
+    def read(buffers: Sequence[Any], numbers: Sequence[Any], start: Any, size: int) -> Leaf:
         """Return a strip as a parameter of its own; states of one number are not cut."""
         values = [_cut(b, start, size) if b.ndim else x for b, x in zip(buffers, numbers)]
         param, states = treedef.unflatten(values)
-        return leaf._replace(grad=_cut(grad, start, size), param=param, states=states)
+        return leaf._replace(grad=_cut(leaf.grad, start, size), param=param, states=states)
 
-    def step_strip(start: Any, size: int, held: Held) -> Held:
-        first = read(held.buffers, olds, start, size)
-        held = _write(held, first, (first.param, accumulate(first)), start)
+    def first(buffers: Sequence[Any], start: Any, size: int) -> dict[int, Any]:
+        strip = read(buffers, olds, start, size)
+        return _changed(strip, (strip.param, accumulate(strip)))
+
+    def second(buffers: Sequence[Any], start: Any, size: int) -> dict[int, Any]:
+        strip = read(buffers, buffers, start, size)
+        return _changed(strip, conclude(strip, strip.param, strip.states))
+
+    return [first, second]
+
+
+def _changed(strip: Leaf, new: Any) -> dict[int, Any]:
+    """Return the new values by position; numbers also if they are the old ones.
+
+    The strip before has written those.
+    """
+    pairs = zip(jax.tree.leaves((strip.param, strip.states)), jax.tree.leaves(new))
+    return {
+        position: value
+        for position, (old, value) in enumerate(pairs)
+        if value is not old or not value.ndim
+    }
+
+
+def _with_turns(
+    computes: Sequence[Compute], buffers: Sequence[jax.Array], length: int
+) -> list[Pass]:
+    strips = [jax.ShapeDtypeStruct((length,) if b.ndim else (), b.dtype) for b in buffers]
+    first, second = computes
+    before = needs(lambda *strips: first(strips, np.uint32(0), length), strips)
+    after = needs(lambda *strips: second(strips, np.uint32(0), length), strips)
+    return [Pass(first, turns(before)), Pass(second, turns(after, before))]
+
+
+def _step_strip(
+    passes: Sequence[Pass], starts: Sequence[Any], buffers: list[jax.Array], size: int
+) -> tuple[list[Any], list[jax.Array]]:
+    """Return where the strip began for each turn, and the buffers with the strip replaced."""
+    start, *waiting = starts
+    used = [start]
+
+    def later(read: Sequence[jax.Array]) -> Any:
+        """Return the same start in a way that XLA has to wait for what has been read."""
+        used.append(waiting.pop(0) + sum(map(_zero, read)))
+        return used[-1]
+
+    for one in passes:
         # Without the barrier XLA would compute the states again for the second pass, from old
         # ones, and would have to keep a copy of those.
-        held = lax.optimization_barrier(held)
-        second = read(held.buffers, held.buffers, start, size)
-        return _write(held, second, conclude(second, second.param, second.states), start)
-
-    buffers = [old.reshape(-1) if old.shape == shape else old for old in olds]
-    entangled = any(part.entangled for part in leaf.parts)
-    aside = [jnp.zeros(length + 1, old.dtype) for old in olds] if entangled else []
-    held = Held(buffers, aside)
-    held = lax.fori_loop(0, count, lambda i, held: step_strip(i * length, length, held), held)
-    if rest:
-        held = step_strip(count * length, rest, held)
-    return treedef.unflatten([new.reshape(old.shape) for new, old in zip(held.buffers, olds)])
-
-
-class Held(NamedTuple):
-    """What the loop carries.
-
-    Attributes:
-        buffers: the flat parameter and its flat states; states of one number as they are.
-        aside: for each of them room for one strip, or nothing.
-    """
-
-    buffers: list[jax.Array]
-    aside: list[jax.Array]
+        buffers = lax.optimization_barrier(buffers)
+        values = one.compute(buffers, start, size)
+        numbers = {position: value for position, value in values.items() if not value.ndim}
+        # XLA would copy an array that one kernel still has to read while another, for all that XLA
+        # knows, writes it. So the place to write depends on what has to be read before.
+        if one.turns is None:
+            aside = {position: value for position, value in values.items() if value.ndim}
+            at = later(list(aside.values()))
+            for position, value in aside.items():
+                buffers[position] = _put(buffers[position], value, at)
+        for turn in one.turns or ():
+            value, at = values[turn.position], start
+            if turn.after:
+                at = later([buffers[other] for other in turn.after])
+                value = one.compute(buffers, at, size)[turn.position]
+            buffers[turn.position] = _put(buffers[turn.position], value, at)
+        for position, number in numbers.items():
+            buffers[position] = number
+    return used, buffers
 
 
 def _cut(x: jax.Array, start: Any, size: int) -> jax.Array:
     return lax.dynamic_slice(x, (start,), (size,))
 
 
-def _write(held: Held, strip: Leaf, new: Any, start: Any) -> Held:
-    """Put what has changed of a strip, its parameter and its states, into the buffers.
+def _next(start: Any, length: int) -> jax.Array:
+    """Return where the next strip begins.
 
-    XLA would copy an array that one kernel still has to read while another, for all that XLA knows,
-    writes it. So each index depends on what has to be read first. The last state comes first, since
-    it may depend on the old values of those before it, as the maximum of AMSGrad does. New values
-    that depend on each other's old ones are set aside before the first of them is written.
+    The remainder changes nothing. XLA takes it for expensive and computes it once; a mere sum would
+    be computed again in each kernel that needs it, from a number that has to be kept for that.
     """
-    buffers, aside = list(held.buffers), list(held.aside)
-    olds = jax.tree.leaves((strip.param, strip.states))
-    values = jax.tree.leaves(new)
-    flat = []
-    for index, (old, value) in enumerate(zip(olds, values)):
-        if not buffers[index].ndim:  # also if it is the old one: the strip before has written it
-            buffers[index] = value
-        elif value is not old:
-            flat.insert(0, index)
-    later = flat[1:] if aside else []
-    for index in later:
-        aside[index] = lax.dynamic_update_slice(aside[index], values[index], (0,))
-        start = start + _zero(aside[index], 0)
-    for index in flat:
-        value = values[index]
-        if index in later:
-            value = _cut(aside[index], _zero(buffers[flat[0]], start), value.size)
-        buffers[index] = lax.dynamic_update_slice(buffers[index], value, (start,))
-        start = start + _zero(buffers[index], start)
-    return Held(buffers, aside)
+    return lax.rem(start + np.uint32(length), np.uint32(_WRAP - 1))
 
 
-def _zero(x: jax.Array, start: Any) -> jax.Array:
+def _put(x: jax.Array, strip: jax.Array, start: Any) -> jax.Array:
+    return lax.dynamic_update_slice(x, strip, (start,))
+
+
+def _zero(x: jax.Array) -> jax.Array:
     """Return 0 so that XLA takes it for something that depends on a number of an array."""
-    number = lax.dynamic_slice(x, (start,), (1,))[0].real
+    number = x[0].real
     bits = lax.bitcast_convert_type(number, f"uint{number.dtype.itemsize * 8}")
     sign = lax.shift_right_logical(bits, lax.full_like(bits, number.dtype.itemsize * 8 - 1))
-    return lax.shift_right_logical(sign, lax.full_like(bits, 1)).astype("int32")
+    return lax.shift_right_logical(sign, lax.full_like(bits, 1)).astype("uint32")
 
 
 def _strip_length(param: jax.Array) -> int:

@@ -65,8 +65,8 @@ DIFFERENT = [
 @pytest.mark.parametrize("case", each(FULL, FIRST[:1], DIFFERENT))
 def test_temporaries_stay_under_one_percent_of_the_parameters(case):
     """Where states depend on each other in both directions there is a strip of each, besides."""
-    entangled = any(part.entangled for part in case.transform.parts)
-    check_temporaries(case.transform, stepping(case.transform), 0.08 if entangled else 0.01)
+    apart = 0.01 if case.optimizer.stateful != "Rprop" else 0.3
+    check_temporaries(case.transform, stepping(case.transform), apart)
 
 
 @pytest.mark.slow

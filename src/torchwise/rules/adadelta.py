@@ -73,7 +73,6 @@ class Adadelta(Rule):
     }
     counts_in_torch: ClassVar[bool] = True
     in_strips: ClassVar[bool] = True
-    entangled: ClassVar[bool] = True
 
     lr: Scalar | Schedule = 1.0
     rho: Scalar = 0.9

@@ -80,7 +80,6 @@ class ASGD(Rule):
     }
     counts_in_torch: ClassVar[bool] = True
     in_strips: ClassVar[bool] = True
-    entangled: ClassVar[bool] = True
 
     lr: Scalar | Schedule = 1e-2
     lambd: Scalar = 1e-4

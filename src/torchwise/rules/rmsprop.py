@@ -76,7 +76,6 @@ class RMSprop(Rule):
     }
     counts_in_torch: ClassVar[bool] = True
     in_strips: ClassVar[bool] = True
-    entangled: ClassVar[bool] = True
 
     lr: Scalar | Schedule = 1e-2
     alpha: Scalar = 0.99

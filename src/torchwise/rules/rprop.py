@@ -68,7 +68,6 @@ class Rprop(Rule):
     }
     counts_in_torch: ClassVar[bool] = True
     in_strips: ClassVar[bool] = True
-    entangled: ClassVar[bool] = True
 
     lr: Scalar | Schedule = 1e-2
     etas: tuple[Scalar, Scalar] = (0.5, 1.2)
