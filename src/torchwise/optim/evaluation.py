@@ -110,7 +110,7 @@ class Evaluations:
         args: tuple[Any, ...],
         kwargs: Mapping[str, Any],
         has_aux: bool,
-        materialize_grads: bool,
+        materialize_grads: bool = False,
     ) -> Evaluation:
         """Return the evaluation of a loss function.
 

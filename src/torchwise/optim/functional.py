@@ -8,8 +8,9 @@ import jax
 import jax.numpy as jnp
 
 from torchwise.optim.parameter import Parameter
+from torchwise.optim.saving import Saving
 from torchwise.optim.state import ParameterState, State
-from torchwise.optim.transaction import refuse_traced
+from torchwise.optim.transaction import execute, lock, refuse_traced, settle
 from torchwise.param_groups import (
     ParamGroups,
     chain_states,
@@ -127,6 +128,42 @@ class Return:
     def _refuse(self, name: str, problem: str | None) -> None:
         if problem:
             raise ValueError(f"from_functional() changed nothing: {name}: {problem}")
+
+
+class Exporting(Saving):
+    """What can go out to pure functions, and come back."""
+
+    def to_functional(self, *, per_parameter_steps: bool = False) -> tuple[Any, Any, Any]:
+        """Return `(transform, params, state)` for a jitted loop of one's own.
+
+        With several groups the transform routes each parameter to its group's chain. Leaves that
+        are no parameters become None in `params`.
+
+        Args:
+            per_parameter_steps: as for `torchwise.chain`; it is so in any case where the counts of
+                the parameters differ.
+        """
+        with lock:
+            settle()
+            tree, owners = self._tree(), self._owners()
+            refuse_strangers("to_functional", tree, owners)
+            return export(tree, owners, self._state, per_parameter_steps)
+
+    def from_functional(self, params: Any, state: Any) -> None:
+        """Take back what came of `to_functional`.
+
+        Args:
+            params: the new values, in the structure that `to_functional` returned.
+            state: the new state.
+
+        Raises:
+            ValueError: if the structure is another one; nothing has changed then.
+        """
+        with lock:
+            settle()
+            tree, owners = self._tree(), self._owners()
+            refuse_strangers("from_functional", tree, owners)
+            execute(Return(tree, owners, self._state, params, state))
 
 
 def _parameters(tree: Any) -> list[Parameter]:
