@@ -8,7 +8,7 @@ import numpy as np
 
 from torchwise.groups.selection import MATCH, Groups
 from torchwise.hyperparameter_types import check
-from torchwise.optim.assignment import Assignment
+from torchwise.optim.assignment import assign
 from torchwise.optim.collection import (
     Collection,
     collected_tree,
@@ -26,7 +26,7 @@ from torchwise.optim.groups import (
 from torchwise.optim.hyperparameters import hyperparameters
 from torchwise.optim.parameter import Parameter, is_tensor
 from torchwise.optim.refusals import refuse_nothing
-from torchwise.optim.transaction import append_together, execute, lock, settle
+from torchwise.optim.transaction import append_together, lock, settle
 from torchwise.rule import Rule
 
 
@@ -88,7 +88,7 @@ class Grouped:
     def params(self, values: Any) -> None:
         with lock:
             settle()
-            execute(Assignment(self._tree(), values))
+            assign(self._tree(), values)
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Add parameters with hyperparameters of their own.

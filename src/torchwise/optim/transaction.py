@@ -8,7 +8,7 @@ comes next, the step itself or any reader after an exception, puts them in their
 
 import threading
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 import jax
@@ -54,6 +54,31 @@ def execute(work: Work) -> None:
         finally:
             _finish(drop=True)
     refuse_traced(work.results)
+
+
+def hand_over(values: Any, put: Callable[[Any], None]) -> None:
+    """Put values in their places that are there already, and need not be computed.
+
+    Args:
+        values: a list or a tuple; nested ones may be in it.
+        put: takes them as a tuple; harmless if it is called again.
+
+    Raises:
+        RuntimeError: for values of a trace.
+    """
+    execute(_Handover(values, put))
+
+
+class _Handover:
+    def __init__(self, values: Any, put: Callable[[Any], None]) -> None:
+        self.results: list[Any] = []
+        self._values, self._put = values, put
+
+    def prepare(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
+        return tuple, (self._values,)
+
+    def commit(self) -> None:
+        self._put(self.results[0])
 
 
 def refuse_traced(value: Any) -> None:
