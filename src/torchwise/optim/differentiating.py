@@ -58,8 +58,7 @@ class Differentiating(Grouped):
         """
         out, grads = self._gradients(loss_fn, args, kwargs, has_aux, materialize_grads)
         with lock:
-            held = grads_of(list(grads))
-            replace_grads(grads | engine.add(held, {one: grads[one] for one in held}))
+            replace_grads(engine.add(grads_of(list(grads)), grads))
         return out
 
     # Inside.

@@ -225,10 +225,11 @@ def generation() -> int:
 
 
 def add(old: Mapping[Parameter, Any], new: Mapping[Parameter, Any]) -> dict[Parameter, jax.Array]:
-    """Return the sums of two sets of gradients of the same parameters; sums are dense."""
-    pairs = [(as_dense(old[parameter]), as_dense(new[parameter])) for parameter in old]
+    """Return new gradients, with the old ones of their parameters added; sums are dense."""
+    both = [parameter for parameter in new if parameter in old]
+    pairs = [(as_dense(old[parameter]), as_dense(new[parameter])) for parameter in both]
     sums = _add(*map(list, zip(*pairs))) if pairs else []
-    return dict(zip(old, sums))
+    return {**new, **dict(zip(both, sums))}
 
 
 @jax.jit

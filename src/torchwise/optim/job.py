@@ -48,8 +48,8 @@ class Job:
         self,
         state: State,
         compiled: set[Any],
-        max_norm: float | None = None,
-        record: Callable[[Any], None] = lambda norm: None,
+        max_norm: float | None,
+        record: Callable[[Any], None],
     ) -> None:
         self.parameters: list[Parameter] = []
         self.results: list[Any] = []

@@ -145,9 +145,7 @@ class Optimizer(Freezing, Differentiating, Exporting):
                 self._update(grads, limit)
                 return out
             job = self._job(set(one.parameters), limit)
-            position = {parameter: index for index, parameter in enumerate(job.parameters)}
-            skeleton = one.skeleton.permuted([position[each] for each in one.parameters])
-            loss = (one.loss, has_aux, skeleton)
+            loss = (one.loss, has_aux, one.skeleton_for(job.parameters))
             job.key, job.inputs = one.key, one.arrays
             job.call = lambda params, states: (
                 engine.train,
