@@ -11,14 +11,12 @@ from torchwise.hyperparameter_types import check
 from torchwise.optim.assignment import assign
 from torchwise.optim.collection import (
     Collection,
-    collected_tree,
     is_groups,
     joined,
     listed,
 )
 from torchwise.optim.groups import (
     collected,
-    collected_group,
     completed,
     left_out,
     named_groups,
@@ -107,7 +105,9 @@ class Grouped:
             found = left_out(param_group, known, self.param_groups, self._rule_keys())
             self.param_groups.append(self._completed(*found))
             return
-        collection = collected_group(param_group)
+        if not isinstance(param_group, dict):
+            raise TypeError(f"param_group must be a dict, but got {type(param_group)}")
+        collection = collected(param_group["params"])
         group = self._completed(param_group, collection)
         if not self._is_one_tree:
             append_together((self._collections, self.param_groups), (collection, group))
@@ -173,7 +173,8 @@ class Grouped:
 
     def _tree(self) -> Any:
         """What was passed, with a `Parameter` in the place of each array that is optimized."""
-        return collected_tree(self._collections, self._given_as_groups)
+        trees = [collection.tree for collection in self._collections]
+        return trees if self._given_as_groups or len(trees) > 1 else trees[0]
 
     def _parameters(self) -> list[Parameter]:
         return [parameter for group in self.param_groups for parameter in group["params"]]

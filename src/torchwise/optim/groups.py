@@ -21,17 +21,6 @@ from torchwise.optim.refusals import refuse_statistics, refuse_tensors
 from torchwise.trees import label
 
 
-def collected_group(param_group: Any) -> Collection:
-    """Return the parameters of a new group in their tree.
-
-    Raises:
-        TypeError, ValueError: as torch does.
-    """
-    if not isinstance(param_group, dict):
-        raise TypeError(f"param_group must be a dict, but got {type(param_group)}")
-    return collected(param_group["params"])
-
-
 def collected(params: Any) -> Collection:
     """Return parameters in their tree.
 

@@ -151,8 +151,8 @@ class Optimizer(Freezing, Differentiating, Exporting):
                 engine.train,
                 (job.plan, *loss, params, states, one.given, job.numbers, one.arrays),
             )
-            execute(job)
-        return jax.tree.unflatten(one.facts.treedef, job.out)
+            out, *_ = execute(job.prepare, job.commit)
+        return jax.tree.unflatten(one.facts.treedef, out)
 
     # Copies.
 
@@ -181,15 +181,13 @@ class Optimizer(Freezing, Differentiating, Exporting):
 
     def _job(self, active: Any, max_norm: float | None = None) -> Job:
         """Gather the parameters that move, group by group."""
-        job = Job(self._state, self._compiled, max_norm, self._record_norm)
+        record = functools.partial(setattr, self, "grad_norm")
+        job = Job(self._state, self._compiled, max_norm, record)
         for group in self.param_groups:
             parameters = [parameter for parameter in group["params"] if parameter in active]
             if parameters:
                 job.add(self._preparations.of(group, len(self.param_groups)), parameters)
         return job
-
-    def _record_norm(self, norm: jax.Array | None) -> None:
-        self.grad_norm = norm
 
     def _update(
         self,
@@ -215,4 +213,4 @@ class Optimizer(Freezing, Differentiating, Exporting):
                 (job.plan, params, states, grads, job.numbers),
             )
             if job.parameters:
-                execute(job)
+                execute(job.prepare, job.commit)

@@ -127,7 +127,7 @@ class AveragedModel:
                 keep=first or self._may_fail,
                 done=done,
             )
-            execute(work)
+            execute(work.prepare, work.commit)
 
     def state_dict(self, *, layout: Layout = Layout()) -> dict[str, Any]:  # noqa: B008 (immutable)
         """Return torch's dict: `n_averaged`, and the average under `module.` and torch's names.

@@ -9,51 +9,49 @@ comes next, the step itself or any reader after an exception, puts them in their
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from typing import Any, NamedTuple
 
 import jax
 from jax.core import Tracer
 
 
-class Work(Protocol):
-    """What a transaction does.
+class _Work(NamedTuple):
+    """What `execute` does; its results are there when the call of the program is done."""
 
-    Attributes:
-        results: empty until the call that `prepare` returns is done.
-    """
-
+    prepare: Callable[[], tuple[Callable[..., Any], Sequence[Any]]]
+    commit: Callable[[Any], None]
     results: list[Any]
-
-    def prepare(self) -> Any:
-        """Return the function that computes the results, and the sequence of its arguments.
-
-        If it gives arrays up, it must be compiled already: Python code may be interrupted.
-        """
-
-    def commit(self) -> None:
-        """Put the results in their places; harmless if it was done before, in full or in part."""
 
 
 lock = threading.RLock()
-_unfinished: list[Work] = []
+_unfinished: list[_Work] = []
 
 
-def execute(work: Work) -> None:
-    """Run a piece of work and commit it.
+def execute(
+    prepare: Callable[[], tuple[Callable[..., Any], Sequence[Any]]], commit: Callable[[Any], None]
+) -> Any:
+    """Run a program, put what it returns in its place, and return it.
+
+    Args:
+        prepare: returns the program and its arguments. If it gives arrays up, it must be compiled
+            already: Python code may be interrupted.
+        commit: takes what the program returned; harmless if it was done before, in full or in part.
 
     Raises:
         RuntimeError: under a transformation of JAX, where results are no values.
     """
     with lock:
         _finish(drop=True)
+        work = _Work(prepare, commit, [])
         _unfinished.append(work)
         try:
-            function, arguments = work.prepare()
+            function, arguments = prepare()
             columns = [(argument,) for argument in arguments]
             work.results.extend(map(function, *columns))  # in C alone
         finally:
             _finish(drop=True)
     refuse_traced(work.results)
+    return work.results[0]
 
 
 def hand_over(values: Any, put: Callable[[Any], None]) -> None:
@@ -66,19 +64,7 @@ def hand_over(values: Any, put: Callable[[Any], None]) -> None:
     Raises:
         RuntimeError: for values of a trace.
     """
-    execute(_Handover(values, put))
-
-
-class _Handover:
-    def __init__(self, values: Any, put: Callable[[Any], None]) -> None:
-        self.results: list[Any] = []
-        self._values, self._put = values, put
-
-    def prepare(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
-        return tuple, (self._values,)
-
-    def commit(self) -> None:
-        self._put(self.results[0])
+    execute(lambda: (tuple, (values,)), put)
 
 
 def refuse_traced(value: Any) -> None:
@@ -129,7 +115,7 @@ def _finish(drop: bool) -> None:
         work = _unfinished[-1]
         if work.results:
             if not _is_traced(work.results):
-                work.commit()
+                work.commit(work.results[0])
         elif not drop:
             return
         _unfinished.pop()
