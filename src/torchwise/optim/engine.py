@@ -226,10 +226,9 @@ def generation() -> int:
 
 def add(old: Mapping[Parameter, Any], new: Mapping[Parameter, Any]) -> dict[Parameter, jax.Array]:
     """Return new gradients, with the old ones of their parameters added; sums are dense."""
-    both = [parameter for parameter in new if parameter in old]
-    pairs = [(as_dense(old[parameter]), as_dense(new[parameter])) for parameter in both]
-    sums = _add(*map(list, zip(*pairs))) if pairs else []
-    return {**new, **dict(zip(both, sums))}
+    pairs = {one: (as_dense(old[one]), as_dense(new[one])) for one in new if one in old}
+    sums = _add(*map(list, zip(*pairs.values()))) if pairs else []
+    return {**new, **dict(zip(pairs, sums))}
 
 
 @jax.jit

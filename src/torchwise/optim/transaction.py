@@ -9,22 +9,13 @@ comes next, the step itself or any reader after an exception, puts them in their
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 from jax.core import Tracer
 
-
-class _Work(NamedTuple):
-    """What `execute` does; its results are there when the call of the program is done."""
-
-    prepare: Callable[[], tuple[Callable[..., Any], Sequence[Any]]]
-    commit: Callable[[Any], None]
-    results: list[Any]
-
-
 lock = threading.RLock()
-_unfinished: list[_Work] = []
+_unfinished: list[tuple[Callable[[Any], None], list[Any]]] = []  # what commits, and what it takes
 
 
 def execute(
@@ -42,16 +33,16 @@ def execute(
     """
     with lock:
         _finish(drop=True)
-        work = _Work(prepare, commit, [])
-        _unfinished.append(work)
+        results: list[Any] = []
+        _unfinished.append((commit, results))
         try:
             function, arguments = prepare()
             columns = [(argument,) for argument in arguments]
-            work.results.extend(map(function, *columns))  # in C alone
+            results.extend(map(function, *columns))  # in C alone
         finally:
             _finish(drop=True)
-    refuse_traced(work.results)
-    return work.results[0]
+    refuse_traced(results)
+    return results[0]
 
 
 def hand_over(values: Any, put: Callable[[Any], None]) -> None:
@@ -112,10 +103,10 @@ def settle() -> None:
 def _finish(drop: bool) -> None:
     """Commit what has results; drop what has none, unless it is running and reads by itself."""
     while _unfinished:
-        work = _unfinished[-1]
-        if work.results:
-            if not _is_traced(work.results):
-                work.commit(work.results[0])
+        commit, results = _unfinished[-1]
+        if results:
+            if not _is_traced(results):
+                commit(results[0])
         elif not drop:
             return
         _unfinished.pop()
