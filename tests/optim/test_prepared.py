@@ -43,7 +43,7 @@ def test_a_rule_at_another_rate_is_as_if_made_anew(make):
     rates = (0.1, 0.2, 0.3, 1e-3, 0.0, 1, np.float32(0.1), 0.5, 0.1, float("inf"), 0.7)
     for rate in rates:
         group["lr"] = rate
-        found, anew = optimizer._prepare(group), Prepared(optimizer._rule(group))
+        found, anew = optimizer._preparations.of(group, 1), Prepared(optimizer._rule(group))
         assert found.structure == anew.structure
         assert found.rule == anew.rule
         for step in (1, 2, 7):
@@ -54,7 +54,7 @@ def test_a_rule_at_another_rate_is_as_if_made_anew(make):
         group[key] = 0.25
         for rate in (0.3, 0.4, 0.5):
             group["lr"] = rate
-            found, anew = optimizer._prepare(group), Prepared(optimizer._rule(group))
+            found, anew = optimizer._preparations.of(group, 1), Prepared(optimizer._rule(group))
             assert repr(found.numbers(3)) == repr(anew.numbers(3))
 
 

@@ -93,9 +93,7 @@ class SGD(Optimizer):
         It is a sum and no mean: `scale=1 / k` makes it one. `zero_grad` drops it.
         """
         with lock:
-            grads = self._held()
-            old = {one: total for one, total in self._sums.items() if one in grads}
-            self._sums |= grads | engine.add(old, grads)
+            self._sums |= engine.add(self._sums, self._held())
 
     def zero_grad(self, reset: bool = False) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
         """Drop the sums, and fill the gradients with zeros or forget them.

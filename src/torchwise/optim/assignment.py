@@ -1,17 +1,20 @@
 """New values for all parameters of an optimizer at once, checked before any is changed."""
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from torchwise.optim.parameter import Parameter, immutable
+from torchwise.optim.transaction import hand_over
 from torchwise.trees import label
 
+_REFUSED = "optimizer.params was not changed:\n  "
 
-class Assignment:
-    """What `optimizer.params = values` does; see `transaction`.
+
+def assign(tree: Any, values: Any) -> None:
+    """Do what `optimizer.params = values` does.
 
     Args:
         tree: holds a `Parameter` in the place of each array that is optimized.
@@ -20,36 +23,27 @@ class Assignment:
     Raises:
         ValueError: listing all that does not fit, by name.
     """
-
-    def __init__(self, tree: Any, values: Any) -> None:
-        self.results: list[Any] = []
-        entries, treedef = jax.tree.flatten_with_path(tree)
-        try:
-            leaves = treedef.flatten_up_to(values)
-        except ValueError as error:
-            raise ValueError(_REFUSED + f"the structure is another one: {error}") from None
-        self._given, problems = [], []
-        for (path, parameter), value in zip(entries, leaves):
-            if isinstance(parameter, Parameter):
-                problem = _problem(parameter, value)
-                if problem is None:
-                    self._given.append((parameter, immutable(value)))
-                else:
-                    problems.append(f"{label(path)} {problem}")
-        if problems:
-            raise ValueError(_REFUSED + "\n  ".join(problems))
-
-    def prepare(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
-        """Nothing is computed."""
-        return tuple, (self._given,)
-
-    def commit(self) -> None:
-        """Put the values in their places."""
-        for parameter, value in self.results[0]:
-            parameter.adopt(value)
+    entries, treedef = jax.tree.flatten_with_path(tree)
+    try:
+        leaves = treedef.flatten_up_to(values)
+    except ValueError as error:
+        raise ValueError(_REFUSED + f"the structure is another one: {error}") from None
+    given, problems = [], []
+    for (path, parameter), value in zip(entries, leaves):
+        if isinstance(parameter, Parameter):
+            problem = _problem(parameter, value)
+            if problem is None:
+                given.append((parameter, immutable(value)))
+            else:
+                problems.append(f"{label(path)} {problem}")
+    if problems:
+        raise ValueError(_REFUSED + "\n  ".join(problems))
+    hand_over(given, _put)
 
 
-_REFUSED = "optimizer.params was not changed:\n  "
+def _put(given: Sequence[tuple[Parameter, jax.Array]]) -> None:
+    for parameter, value in given:
+        parameter.adopt(value)
 
 
 def _problem(parameter: Parameter, value: Any) -> str | None:

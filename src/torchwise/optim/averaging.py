@@ -47,7 +47,6 @@ class Averaging:
         keep: bool,
         done: Callable[[list[Any]], None],
     ) -> None:
-        self.results: list[Any] = []
         self._new: list[Any] = []
         self._leaves, self._values = leaves, values
         self._count, self._average, self._keep, self._done = count, average, keep, done
@@ -76,10 +75,10 @@ class Averaging:
         given = donated(arrays, [not one for one in owned])
         return _advance, (self._average, given, values, np.int32(self._count))
 
-    def commit(self) -> None:
+    def commit(self, averages: Sequence[jax.Array]) -> None:
         """Put the new leaves in their places."""
         new = list(self._new)
-        for index, array in zip(self._averaged, self.results[0]):
+        for index, array in zip(self._averaged, averages):
             new[index] = array
         leaves = []
         for leaf, made in zip(self._leaves, new):

@@ -1,6 +1,6 @@
 """What may be passed as `params`, turned into Parameters and the structure that held them."""
 
-from collections.abc import ItemsView, Iterator, Sequence, ValuesView
+from collections.abc import ItemsView, Iterator, ValuesView
 from typing import Any, NamedTuple
 
 import jax
@@ -23,17 +23,6 @@ class Collection(NamedTuple):
     tree: Any
     parameters: list[Parameter]
     names: list[str] | None
-
-
-def collected_tree(collections: Sequence[Collection], as_groups: bool) -> Any:
-    """Return what was passed, with a `Parameter` in the place of each array that is optimized.
-
-    Args:
-        collections: one per group.
-        as_groups: whether groups were passed, and not parameters.
-    """
-    trees = [collection.tree for collection in collections]
-    return trees if as_groups or len(trees) > 1 else trees[0]
 
 
 def joined(whole: Collection, more: Collection) -> Collection:
@@ -98,7 +87,6 @@ def collect(params: Any) -> Collection:
     Raises:
         ValueError: if some of an iterable's arrays have names and some have not.
     """
-    params = listed(params)
     if isinstance(params, list | tuple) and any(map(_is_named, params)):
         if not all(map(_is_named, params)):
             raise ValueError(

@@ -225,10 +225,10 @@ def generation() -> int:
 
 
 def add(old: Mapping[Parameter, Any], new: Mapping[Parameter, Any]) -> dict[Parameter, jax.Array]:
-    """Return the sums of two sets of gradients of the same parameters; sums are dense."""
-    pairs = [(as_dense(old[parameter]), as_dense(new[parameter])) for parameter in old]
-    sums = _add(*map(list, zip(*pairs))) if pairs else []
-    return dict(zip(old, sums))
+    """Return new gradients, with the old ones of their parameters added; sums are dense."""
+    pairs = {one: (as_dense(old[one]), as_dense(new[one])) for one in new if one in old}
+    sums = _add(*map(list, zip(*pairs.values()))) if pairs else []
+    return {**new, **dict(zip(pairs, sums))}
 
 
 @jax.jit

@@ -76,6 +76,11 @@ class Evaluation(NamedTuple):
     key: Any
     facts: Facts
 
+    def skeleton_for(self, parameters: Sequence[Parameter]) -> Skeleton:
+        """Return the skeleton for the arrays of the same parameters in another order."""
+        position = {parameter: index for index, parameter in enumerate(parameters)}
+        return self.skeleton.permuted([position[one] for one in self.parameters])
+
     def gradients(self) -> tuple[Any, dict[Parameter, jax.Array]]:
         """Return what the loss function returns, and the gradients of `parameters`.
 
@@ -110,7 +115,7 @@ class Evaluations:
         args: tuple[Any, ...],
         kwargs: Mapping[str, Any],
         has_aux: bool,
-        materialize_grads: bool,
+        materialize_grads: bool = False,
     ) -> Evaluation:
         """Return the evaluation of a loss function.
 

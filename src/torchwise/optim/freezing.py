@@ -1,16 +1,16 @@
 """Parameters that an optimizer leaves alone for a while, chosen by patterns on their names."""
 
-import abc
 from collections.abc import Sequence
 
 from torchwise.groups.patterns import matched, patterns_of, refuse_unmatched
 from torchwise.optim.gradients import replace_grads
+from torchwise.optim.grouped import Grouped
 from torchwise.optim.groups import names_of
 from torchwise.optim.parameter import Parameter
 
 
-class Freezing(abc.ABC):
-    """What an optimizer does to freeze its parameters, and to take them up again."""
+class Freezing(Grouped):
+    """What can leave parameters alone, and take them up again."""
 
     def freeze(self, *patterns: str) -> list[str]:
         """Leave parameters alone, in the middle of a run: no gradient, no step, the state stays.
@@ -62,10 +62,6 @@ class Freezing(abc.ABC):
         return names_of(found)
 
     # Inside.
-
-    @abc.abstractmethod
-    def _parameters(self) -> list[Parameter]:
-        """Return all parameters, group by group."""
 
     def _matching(self, call: str, patterns: Sequence[str]) -> list[Parameter]:
         """Return the parameters whose names match."""

@@ -21,25 +21,6 @@ from torchwise.optim.refusals import refuse_statistics, refuse_tensors
 from torchwise.trees import label
 
 
-def complete_group(
-    param_group: Any, defaults: dict[str, Any], others: list[dict[str, Any]]
-) -> tuple[Collection, dict[str, Any]]:
-    """Return a new group's parameters in their tree, and the group with all keys.
-
-    Args:
-        param_group: what the user passed; not changed.
-        defaults: for keys that it lacks.
-        others: the groups that are there already.
-
-    Raises:
-        TypeError, ValueError: as torch does.
-    """
-    if not isinstance(param_group, dict):
-        raise TypeError(f"param_group must be a dict, but got {type(param_group)}")
-    collection = collected(param_group["params"])
-    return collection, completed(param_group, collection, defaults, others)
-
-
 def collected(params: Any) -> Collection:
     """Return parameters in their tree.
 

@@ -179,3 +179,11 @@ class Hooked:
     ) -> RemovableHandle:
         """Run `hook(optimizer)` after loading."""
         return register(self._load_state_dict_post_hooks, hook, prepend)
+
+    def _replaced(self, state_dict: dict[str, Any], hooks: Hooks) -> dict[str, Any]:
+        """Return a state dict, or what hooks have put in its place."""
+        for hook in hooks.values():
+            result = hook(self, state_dict)
+            if result is not None:
+                state_dict = result
+        return state_dict

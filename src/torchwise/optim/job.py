@@ -41,18 +41,16 @@ class Job:
         key: of what the program depends on besides the plan and the parameters.
         inputs: the arrays that it takes besides those; what they lack would be missed too late.
         done: called at the commit, more than once perhaps.
-        results: see `transaction`.
     """
 
     def __init__(
         self,
         state: State,
         compiled: set[Any],
-        max_norm: float | None = None,
-        record: Callable[[Any], None] = lambda norm: None,
+        max_norm: float | None,
+        record: Callable[[Any], None],
     ) -> None:
         self.parameters: list[Parameter] = []
-        self.results: list[Any] = []
         self.call: Callable[..., tuple[Callable[..., Any], Sequence[Any]]]
         self.key: Any = None
         self.inputs: Sequence[Any] = ()
@@ -85,11 +83,6 @@ class Job:
         whole = np.array(values, np.float64) if _config.jax_enable_x64 else split(values)
         starts = _starts(self.plan) if len(self._numbers) > 1 else ()
         return engine.Numbers(jax.device_put(whole) if transfers_are_guarded() else whole, starts)
-
-    @property
-    def out(self) -> Any:
-        """What the program returned before parameters and states."""
-        return self.results[0][0]
 
     def add(self, prepared: Prepared, parameters: list[Parameter]) -> None:
         """Add those parameters of a group that move."""
@@ -154,9 +147,9 @@ class Job:
         context = engine.generation(), _config.jax_enable_x64
         return self.plan, self.key, self.max_norm is None, context, *map(id, self.parameters)
 
-    def commit(self) -> None:
+    def commit(self, results: Sequence[Any]) -> None:
         """Put the results in their places."""
-        *_, params, states, norm = self.results[0]
+        *_, params, states, norm = results
         self._record(norm)
         for parameter, data in zip(self.parameters, params):
             parameter.replace(data)

@@ -12,8 +12,8 @@ from torchwise.optim import lbfgs_state
 from torchwise.optim.hooks import hooked
 from torchwise.optim.optimizer import Optimizer
 from torchwise.optim.parameter import Parameter, grads_of
-from torchwise.optim.state import ParameterState, State
-from torchwise.optim.transaction import execute, lock, settle
+from torchwise.optim.state import State
+from torchwise.optim.transaction import hand_over, lock, settle
 from torchwise.quasi_newton.iteration import host_loop, loss_dtype, minimize
 from torchwise.quasi_newton.options import Options
 from torchwise.quasi_newton.vector import flat
@@ -155,15 +155,22 @@ class LBFGS(Optimizer):
             given = [jnp.zeros_like(a) if g is None else as_dense(g) for a, g in zip(arrays, grads)]
             return jnp.asarray(float(number(loss)), loss_dtype()), flat(given)
 
-        outcome = _Outcome(parameters, entry, start)
+        def put(chosen: tuple[list[jax.Array], Mapping[str, Any]]) -> None:
+            arrays, made = chosen
+            for parameter, array in zip(parameters, arrays):
+                parameter.replace(array, owned=False)
+            if made:
+                entry.replace(made)
+
+        chosen: tuple[list[jax.Array], Mapping[str, Any]] = start, {}  # until there is another end
         try:
             try:
                 end, state = minimize(options, at, state, start, host_loop)
-                outcome.chosen = end, lbfgs_state.unpacked(state)
+                chosen = end, lbfgs_state.unpacked(state)
             finally:
-                execute(outcome)
+                hand_over(chosen, put)
         except BaseException:
-            execute(outcome)  # an interrupt may have come before the first could
+            hand_over(chosen, put)  # an interrupt may have come before the first could
             raise
         return results[0]
 
@@ -181,27 +188,6 @@ class LBFGS(Optimizer):
 
     def _loaded(self, state_dict: Mapping[str, Any]) -> tuple[list[dict[str, Any]], State]:
         return lbfgs_state.from_dict(state_dict, self.param_groups, self.defaults, self._check)
-
-
-class _Outcome:
-    """Where a step ends: until another end is chosen, where it began. See `transaction`."""
-
-    def __init__(
-        self, parameters: list[Parameter], entry: ParameterState, start: list[jax.Array]
-    ) -> None:
-        self.results: list[Any] = []
-        self.chosen: tuple[list[jax.Array], Mapping[str, Any]] = start, {}
-        self._parameters, self._entry = parameters, entry
-
-    def prepare(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
-        return tuple, (self.chosen,)  # at this moment
-
-    def commit(self) -> None:
-        arrays, made = self.results[0]
-        for parameter, array in zip(self._parameters, arrays):
-            parameter.replace(array, owned=False)
-        if made:
-            self._entry.replace(made)
 
 
 def _put(parameters: list[Parameter], arrays: list[jax.Array]) -> None:

@@ -1,6 +1,8 @@
 """What the steps of a group need to know of its rule, worked out once for many steps."""
 
 import functools
+import operator
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -8,9 +10,12 @@ import jax
 from torchwise.apply import counts
 from torchwise.fields import fields_of
 from torchwise.optim.constant import Constant, constant
+from torchwise.optim.hyperparameters import hyperparameters, is_immutable
 from torchwise.optim.parameter import Parameter
 from torchwise.rule import Rule
 from torchwise.state_dict.entry import arrays_of
+
+_KEPT = 1024  # rules of groups
 
 Names = tuple[str, ...]
 Rates = tuple[tuple[int, str, int], ...]  # which part, which of its fields, which leaf of them all
@@ -76,6 +81,58 @@ class Prepared:
 
     def _numbers(self, step: int) -> tuple[Any, ...]:
         return tuple([part.numbers(step if part.counts else None) for part in self._parts])
+
+
+class Preparations:
+    """What was prepared for the steps of an optimizer.
+
+    Most steps have the hyperparameters of the one before, or of one not long ago. Many of the
+    others have another rate.
+
+    Args:
+        rule_of: returns the rule of a group.
+        keys: of a group, on which its rule depends.
+    """
+
+    def __init__(self, rule_of: Callable[[Mapping[str, Any]], Rule], keys: Sequence[str]) -> None:
+        self._rule_of, self._keys = rule_of, keys
+        self._of_values = functools.lru_cache(maxsize=_KEPT)(self._anew)
+        self._alike: dict[Any, Prepared] = {}  # by all hyperparameters but the rate
+        self._last: dict[int, tuple[tuple[Any, ...], Prepared]] = {}  # by group
+
+    def of(self, group: Mapping[str, Any], groups: int) -> Prepared:
+        """Return what is prepared for a group, one of so many."""
+        given = tuple(map(group.get, self._keys))
+        last = self._last.get(id(group))
+        if last is not None and all(map(operator.is_, given, last[0])):
+            return last[1]
+        values = tuple(hyperparameters(group, self._keys).values())
+        prepared = self._of_values(values, _types(values))
+        if len(self._last) > 2 * groups:
+            self._last.clear()
+        if all(map(is_immutable, given)):  # else it may be the same object, and another value
+            self._last[id(group)] = given, prepared
+        return prepared
+
+    def _anew(self, values: tuple[Any, ...], types: Any) -> Prepared:
+        rate, others = values[0], (values[1:], types)
+        plain = self._keys[0] == "lr" and type(rate) is float and rate != 0
+        alike = self._alike.get(others) if plain else None
+        made = None if alike is None else alike.with_rate(rate)
+        if made is None:
+            made = Prepared(self._rule_of(dict(zip(self._keys, values))), alike)
+            if len(self._alike) == _KEPT:
+                self._alike.clear()
+            if plain and made.rate == rate:  # a subclass may multiply it
+                self._alike[others] = made
+        return made
+
+
+def _types(values: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Return the types of hyperparameters: a number of numpy equals Python's, and rounds."""
+    types = tuple(map(type, values))
+    nested = (_types(value) for value in values if type(value) is tuple)
+    return (*types, *nested) if tuple in types else types
 
 
 def _rates(one: Prepared, other: Prepared) -> Rates:

@@ -1,6 +1,5 @@
 """What is no tree of parameters, though it looks like one: each is refused with its remedy."""
 
-import inspect
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -22,7 +21,7 @@ def refuse_tensors(tree: Any) -> None:
             refuse_tensor(leaf, f" at {label(path)}")
         if _is_module(leaf):
             raise TypeError(
-                f"{_named(leaf)} is a module of torch, which has no arrays of JAX: pass a dict of "
+                f"{named(leaf)} is a module of torch, which has no arrays of JAX: pass a dict of "
                 "them, as {name: jnp.asarray(tensor.detach().numpy()) for name, tensor in "
                 "module.named_parameters()}"
             )
@@ -51,7 +50,7 @@ def refuse_nothing(params: Any, found: Sequence[Parameter]) -> None:
     dtypes = {str(leaf.dtype) for leaf in jax.tree.leaves(params) if hasattr(leaf, "dtype")}
     having = f" with arrays of type {', '.join(sorted(dtypes))} alone" if dtypes else ""
     raise ValueError(
-        f"there is nothing to optimize in {_named(params)}{having}: pass a tree, or an iterable, "
+        f"there is nothing to optimize in {named(params)}{having}: pass a tree, or an iterable, "
         "of float or complex arrays, as the params that a model's init returns"
     )
 
@@ -99,13 +98,6 @@ def _is_inexact(leaf: Any) -> bool:
 
 def _is_module(leaf: Any) -> bool:
     return any(cls.__module__ == "torch.nn.modules.module" for cls in type(leaf).__mro__)
-
-
-def _named(value: Any) -> str:
-    if inspect.isclass(value):
-        return f"the class {value.__name__}"
-    kind = type(value).__name__
-    return f"{'an' if kind[0] in 'aeiouAEIOU' else 'a'} {kind}"
 
 
 def refuse_narrowing(parameters: Sequence[Parameter]) -> None:

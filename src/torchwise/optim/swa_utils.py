@@ -1,20 +1,24 @@
 """torch.optim.swa_utils: an average of a model beside it, its functions, and its scheduler."""
 
-import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from torchwise.averages import EMA, SWA, WeightedSum, check_decay
-from torchwise.numbers import Scalar, number
+from torchwise.optim.average_functions import (
+    Each,
+    Formula,
+    get_ema_avg_fn,
+    get_ema_multi_avg_fn,
+    get_swa_avg_fn,
+    get_swa_multi_avg_fn,
+)
 from torchwise.optim.averaging import Averaging, Function, held
 from torchwise.optim.lr_scheduler.swa import SWALR
 from torchwise.optim.parameter import Parameter
 from torchwise.optim.transaction import execute, lock, settle
-from torchwise.rounding import lerp, pinned
 from torchwise.state_dict.arrays import any_array
 from torchwise.state_dict.layout import Layout
 from torchwise.state_dict.models import params_from_state_dict, params_to_state_dict
@@ -27,68 +31,6 @@ __all__ = [
     "get_swa_avg_fn",
     "get_swa_multi_avg_fn",
 ]
-
-
-def get_ema_avg_fn(decay: Scalar = 0.999) -> Function:
-    """Return `decay * average + (1 - decay) * value` as a function for `AveragedModel`.
-
-    Args:
-        decay: from 0 to 1.
-
-    Raises:
-        ValueError: as torch does, for a decay outside of [0, 1].
-
-    Examples:
-        >>> import jax.numpy as jnp
-        >>> from torchwise.optim import swa_utils
-        >>> swa_utils.get_ema_avg_fn(0.75)(jnp.array([4.0]), jnp.array([8.0]), 1)
-        Array([5.], dtype=float32)
-    """
-    check_decay(decay)
-    return _Formula(WeightedSum(float(number(decay))).advance)
-
-
-def get_ema_multi_avg_fn(decay: Scalar = 0.999) -> Function:
-    """Return the interpolation from averages towards values as a function for `AveragedModel`.
-
-    Args:
-        decay: from 0 to 1.
-
-    Raises:
-        ValueError: as torch does, for a decay outside of [0, 1].
-
-    Examples:
-        >>> import jax.numpy as jnp
-        >>> from torchwise.optim import swa_utils
-        >>> swa_utils.get_ema_multi_avg_fn(0.75)([jnp.array([4.0])], [jnp.array([8.0])], 1)
-        [Array([5.], dtype=float32)]
-    """
-    check_decay(decay)
-    return _Formula(EMA(float(number(decay))).advance)
-
-
-def get_swa_avg_fn() -> Function:
-    """Return the mean, `average + (value - average) / (n + 1)`, as a function for `AveragedModel`.
-
-    Examples:
-        >>> import jax.numpy as jnp
-        >>> from torchwise.optim import swa_utils
-        >>> swa_utils.get_swa_avg_fn()(jnp.array([4.0]), jnp.array([8.0]), 1)
-        Array([6.], dtype=float32)
-    """
-    return _Formula(SWA().advance)
-
-
-def get_swa_multi_avg_fn() -> Function:
-    """Return the mean as an interpolation, as a function for `AveragedModel`.
-
-    Examples:
-        >>> import jax.numpy as jnp
-        >>> from torchwise.optim import swa_utils
-        >>> swa_utils.get_swa_multi_avg_fn()([jnp.array([4.0])], [jnp.array([8.0])], 1)
-        [Array([6.], dtype=float32)]
-    """
-    return _Formula(_interpolated_mean)
 
 
 class AveragedModel:
@@ -142,9 +84,9 @@ class AveragedModel:
         self.n_averaged = 0
         self._device = device
         self._average = multi_avg_fn or avg_fn or get_swa_avg_fn()
-        self._may_fail = not isinstance(self._average, _Formula)
+        self._may_fail = not isinstance(self._average, Formula)
         if avg_fn is not None and self._may_fail:
-            self._average = _Each(avg_fn)
+            self._average = Each(avg_fn)
         self._compiled = False
         leaves, self._treedef = jax.tree.flatten(model)
         self._leaves = [held(leaf, device) for leaf in leaves]
@@ -154,7 +96,8 @@ class AveragedModel:
         """The average; later updates do not change the arrays that were handed out."""
         with lock:
             settle()
-            return self._tree(lambda leaf: leaf.data if isinstance(leaf, Parameter) else leaf)
+            arrays = [leaf.data if isinstance(leaf, Parameter) else leaf for leaf in self._leaves]
+            return self._treedef.unflatten(arrays)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Call the averaged model, if the tree can be called, as an Equinox module can."""
@@ -184,7 +127,7 @@ class AveragedModel:
                 keep=first or self._may_fail,
                 done=done,
             )
-            execute(work)
+            execute(work.prepare, work.commit)
 
     def state_dict(self, *, layout: Layout = Layout()) -> dict[str, Any]:  # noqa: B008 (immutable)
         """Return torch's dict: `n_averaged`, and the average under `module.` and torch's names.
@@ -225,15 +168,12 @@ class AveragedModel:
                 held(next(arrays), self._device) if hasattr(leaf, "dtype") else leaf
                 for leaf in self._leaves
             ]
-            self._leaves, self.n_averaged = leaves, count
+            vars(self).update(_leaves=leaves, n_averaged=count)  # at once: an interrupt may come
 
     def _arrays(self) -> Any:
         """Return the average without leaves that are no arrays."""
         average = self.module
         return jax.tree.map(lambda leaf: leaf if hasattr(leaf, "dtype") else None, average)
-
-    def _tree(self, of_leaf: Callable[[Any], Any]) -> Any:
-        return self._treedef.unflatten(list(map(of_leaf, self._leaves)))
 
     def _fitting(self, model: Any) -> list[Any]:
         """Return the leaves of a model that fits, where the average is."""
@@ -259,49 +199,6 @@ class AveragedModel:
             jax.device_put(value, self._device) if hasattr(leaf, "dtype") else value
             for leaf, value in zip(self._leaves, values)
         ]
-
-
-class _Formula:
-    """A formula for one array, compiled, for an array or a list of them; it cannot fail."""
-
-    def __init__(self, advance: Function) -> None:
-        self._advance = advance
-
-    def __call__(self, average: Any, value: Any, n: Any) -> Any:
-        return _evaluated(self._advance, average, value, n)
-
-    def __hash__(self) -> int:
-        return hash(self._advance)
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Formula) and self._advance == other._advance
-
-
-@functools.partial(jax.jit, static_argnums=0)
-def _evaluated(advance: Function, average: Any, value: Any, n: Any) -> Any:
-    return jax.tree.map(lambda old, new: advance(old, new, n), average, value)
-
-
-class _Each:
-    """A function for one array as one for lists; equal for the same, which is compiled once."""
-
-    def __init__(self, function: Function) -> None:
-        self._function = function
-
-    def __call__(self, averages: Sequence[Any], values: Sequence[Any], n: Any) -> list[Any]:
-        return [self._function(average, value, n) for average, value in zip(averages, values)]
-
-    def __hash__(self) -> int:
-        return hash(self._function)
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Each) and self._function == other._function
-
-
-def _interpolated_mean(average: jax.Array, value: jax.Array, n: Any) -> jax.Array:
-    """`average.lerp(value, 1 / (n + 1))`; torch's weight is a float32 tensor for every type."""
-    below = pinned(jnp.asarray(n + 1).astype(jnp.float32))
-    return lerp(average, value, pinned(jnp.ones_like(below) / below))
 
 
 def _within(layout: Layout) -> Layout:

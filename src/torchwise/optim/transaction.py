@@ -8,52 +8,54 @@ comes next, the step itself or any reader after an exception, puts them in their
 
 import threading
 from collections import deque
-from collections.abc import Sequence
-from typing import Any, Protocol
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax
 from jax.core import Tracer
 
-
-class Work(Protocol):
-    """What a transaction does.
-
-    Attributes:
-        results: empty until the call that `prepare` returns is done.
-    """
-
-    results: list[Any]
-
-    def prepare(self) -> Any:
-        """Return the function that computes the results, and the sequence of its arguments.
-
-        If it gives arrays up, it must be compiled already: Python code may be interrupted.
-        """
-
-    def commit(self) -> None:
-        """Put the results in their places; harmless if it was done before, in full or in part."""
-
-
 lock = threading.RLock()
-_unfinished: list[Work] = []
+_unfinished: list[tuple[Callable[[Any], None], list[Any]]] = []  # what commits, and what it takes
 
 
-def execute(work: Work) -> None:
-    """Run a piece of work and commit it.
+def execute(
+    prepare: Callable[[], tuple[Callable[..., Any], Sequence[Any]]], commit: Callable[[Any], None]
+) -> Any:
+    """Run a program, put what it returns in its place, and return it.
+
+    Args:
+        prepare: returns the program and its arguments. If it gives arrays up, it must be compiled
+            already: Python code may be interrupted.
+        commit: takes what the program returned; harmless if it was done before, in full or in part.
 
     Raises:
         RuntimeError: under a transformation of JAX, where results are no values.
     """
     with lock:
         _finish(drop=True)
-        _unfinished.append(work)
+        results: list[Any] = []
+        _unfinished.append((commit, results))
         try:
-            function, arguments = work.prepare()
+            function, arguments = prepare()
             columns = [(argument,) for argument in arguments]
-            work.results.extend(map(function, *columns))  # in C alone
+            results.extend(map(function, *columns))  # in C alone
         finally:
             _finish(drop=True)
-    refuse_traced(work.results)
+    refuse_traced(results)
+    return results[0]
+
+
+def hand_over(values: Any, put: Callable[[Any], None]) -> None:
+    """Put values in their places that are there already, and need not be computed.
+
+    Args:
+        values: a list or a tuple; nested ones may be in it.
+        put: takes them as a tuple; harmless if it is called again.
+
+    Raises:
+        RuntimeError: for values of a trace.
+    """
+    execute(lambda: (tuple, (values,)), put)
 
 
 def refuse_traced(value: Any) -> None:
@@ -101,10 +103,10 @@ def settle() -> None:
 def _finish(drop: bool) -> None:
     """Commit what has results; drop what has none, unless it is running and reads by itself."""
     while _unfinished:
-        work = _unfinished[-1]
-        if work.results:
-            if not _is_traced(work.results):
-                work.commit()
+        commit, results = _unfinished[-1]
+        if results:
+            if not _is_traced(results):
+                commit(results[0])
         elif not drop:
             return
         _unfinished.pop()
