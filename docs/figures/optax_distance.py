@@ -29,7 +29,7 @@ def of_torch(row: Row, start: np.ndarray, grads: np.ndarray) -> np.ndarray:
     rate = row.values["lr"]
     optimizer = getattr(torch.optim, row.name)([param], **{**row.values, "lr": 0.0})
     for count, grad in enumerate(grads):
-        optimizer.param_groups[0]["lr"] = float(rate(count)) if callable(rate) else rate
+        optimizer.param_groups[0]["lr"] = rate if isinstance(rate, float) else float(rate(count))
         param.grad = torch.from_numpy(grad)
         optimizer.step()
     return param.numpy()
