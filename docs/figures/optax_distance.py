@@ -1,14 +1,12 @@
 """Measure how far optax and torchwise end from torch, and draw it.
 
 Needs torch. Run it from anywhere: it writes the figure next to this file, and the table into
-`docs/from-optax.md`.
+`docs/from-optax.md`. The expressions in optax are in `expressions/in_optax.py`.
 """
 
-import functools
 import re
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -16,212 +14,22 @@ import matplotlib as mpl
 import numpy as np
 import optax
 import torch
+from expressions.in_optax import ROWS, STEPS, Row
 
 import torchwise
 
-STEPS, SIZE = 50, 1000
+SIZE = 1000
 PAGE = Path(__file__).parent.parent / "from-optax.md"
 TABLE = re.compile(r"(<!-- distances: begin -->\n).*(<!-- distances: end -->)", re.DOTALL)
-
-
-class Row(NamedTuple):
-    """What torch does, and how optax and torchwise say it.
-
-    Attributes:
-        what: the setting, for the reader.
-        theirs: torch's optimizer from parameters.
-        closest: an expression of optax, and its name.
-        ours: torchwise's.
-        rate: torch's rate at a count, where it is no constant.
-    """
-
-    what: str
-    theirs: Callable[[list[torch.Tensor]], torch.optim.Optimizer]
-    closest: tuple[str, optax.GradientTransformation]
-    ours: optax.GradientTransformation
-    rate: Callable[[Any], Any] | None = None
-
-
-def torchs(make: Callable[..., torch.optim.Optimizer], **values: Any) -> Callable[..., Any]:
-    """A constructor that waits for the parameters."""
-    return functools.partial(make, **values)
-
-
-RATE = 0.1
-SGD, ADAGRAD, RMSPROP = torch.optim.SGD, torch.optim.Adagrad, torch.optim.RMSprop
-ADAM, RADAM = torch.optim.Adam, torch.optim.RAdam
-DAMPED = {"lr": RATE, "momentum": 0.9, "dampening": 0.9}
-DECAYED = {"lr": RATE, "momentum": 0.9, "weight_decay": 0.1}
-SPREAD = {"lr": 0.01, "initial_accumulator_value": 0.1, "eps": 1e-2}
-SMOOTHED = {"lr": 0.01, "momentum": 0.9}
-
-
-def falling(count: Any) -> Any:
-    """A rate that falls to a sixth half way."""
-    return jnp.where(count < STEPS // 2, 0.01, 0.01 / 6)
-
-
-def undamped_first(count: Any) -> Any:
-    """The weight of a gradient in torch's buffer with dampening 0.9."""
-    return jnp.where(count == 0, 1.0, 1 - 0.9)
-
-
-def correction(count: Any) -> Any:
-    """What corrects the root of Adam's average of squares at a count from 0 on."""
-    return jnp.sqrt(1 - 0.999 ** (count + 1.0))
-
-
-def adagrad_of_means(lr: float, first: float, eps: float) -> optax.GradientTransformation:
-    """Adagrad from the mean of all squares, whose weights are schedules.
-
-    `scale_by_rms` has eps outside of its root, but averages where Adagrad adds. With the weight
-    `n / (n + 1)` for the old average, n squares make their mean, and the root of n is put back.
-    """
-    extra = 1.0 if first else 0.0  # the accumulator's first value counts as a square
-    scaled = optax.inject_hyperparams(optax.scale_by_rms, static_args=("eps_in_sqrt",))(
-        decay=lambda count: (count + extra) / (count + extra + 1.0),
-        eps=lambda count: eps / jnp.sqrt(count + extra + 1.0),
-        initial_scale=first,
-        eps_in_sqrt=False,
-    )
-    back = optax.scale_by_schedule(lambda count: 1 / jnp.sqrt(count + extra + 1.0))
-    return optax.chain(scaled, back, optax.scale_by_learning_rate(lr))
-
-
-ROWS = [
-    Row(
-        "SGD, momentum",
-        torchs(SGD, lr=RATE, momentum=0.9),
-        ("`sgd`", optax.sgd(RATE, 0.9)),
-        torchwise.sgd(RATE, 0.9),
-    ),
-    Row(
-        "SGD, decay 0.1",
-        torchs(SGD, **DECAYED),
-        (
-            "`add_decayed_weights`, `sgd`",
-            optax.chain(optax.add_decayed_weights(0.1), optax.sgd(RATE, 0.9)),
-        ),
-        torchwise.sgd(**DECAYED),
-    ),
-    Row(
-        "SGD, dampening 0.9",
-        torchs(SGD, **DAMPED),
-        (
-            "`ema`, `scale`",
-            optax.chain(optax.ema(0.9, debias=False), optax.scale(-RATE)),
-        ),
-        torchwise.sgd(**DAMPED),
-    ),
-    Row(
-        "SGD, dampening 0.9",
-        torchs(SGD, **DAMPED),
-        (
-            "`scale_by_schedule`, `trace`, `scale`",
-            optax.chain(
-                optax.scale_by_schedule(undamped_first), optax.trace(0.9), optax.scale(-RATE)
-            ),
-        ),
-        torchwise.sgd(**DAMPED),
-    ),
-    Row(
-        "Adagrad, defaults",
-        torchs(ADAGRAD, lr=0.01),
-        ("`adagrad`", optax.adagrad(0.01)),
-        torchwise.adagrad(0.01),
-    ),
-    Row(
-        "Adagrad, defaults",
-        torchs(ADAGRAD, lr=0.01),
-        ("`adagrad(lr, 0.0, eps=0.0)`", optax.adagrad(0.01, 0.0, 0.0)),
-        torchwise.adagrad(0.01),
-    ),
-    Row(
-        "Adagrad, defaults",
-        torchs(ADAGRAD, lr=0.01),
-        ("`scale_by_rms`, three schedules", adagrad_of_means(0.01, 0.0, 1e-10)),
-        torchwise.adagrad(0.01),
-    ),
-    Row(
-        "Adagrad, accumulator 0.1, eps 1e-2",
-        torchs(ADAGRAD, **SPREAD),
-        ("`adagrad(lr, 0.1, 1e-2)`", optax.adagrad(0.01, 0.1, 1e-2)),
-        torchwise.adagrad(**SPREAD),
-    ),
-    Row(
-        "Adagrad, accumulator 0.1, eps 1e-2",
-        torchs(ADAGRAD, **SPREAD),
-        ("`scale_by_rms`, three schedules", adagrad_of_means(0.01, 0.1, 1e-2)),
-        torchwise.adagrad(**SPREAD),
-    ),
-    Row(
-        "RMSprop, momentum, the rate falls",
-        torchs(RMSPROP, **SMOOTHED),
-        (
-            "`rmsprop(..., momentum=)`",
-            optax.rmsprop(falling, 0.99, momentum=0.9, eps_in_sqrt=False),
-        ),
-        torchwise.rmsprop(falling, momentum=0.9),
-        falling,
-    ),
-    Row(
-        "RMSprop, momentum, the rate falls",
-        torchs(RMSPROP, **SMOOTHED),
-        (
-            "`scale_by_rms`, `trace`, the rate",
-            optax.chain(
-                optax.scale_by_rms(0.99, eps_in_sqrt=False),
-                optax.trace(0.9),
-                optax.scale_by_learning_rate(falling),
-            ),
-        ),
-        torchwise.rmsprop(falling, momentum=0.9),
-        falling,
-    ),
-    Row(
-        "Adam, amsgrad",
-        torchs(ADAM, lr=0.01, amsgrad=True),
-        ("`amsgrad`", optax.amsgrad(0.01)),
-        torchwise.adam(0.01, amsgrad=True),
-    ),
-    Row(
-        "Adam, amsgrad",
-        torchs(ADAM, lr=0.01, amsgrad=True),
-        (
-            "`amsgrad`, two schedules",
-            optax.inject_hyperparams(optax.amsgrad, static_args=("bias_correction_nu",))(
-                lambda count: 0.01 * correction(count),
-                eps=lambda count: 1e-8 * correction(count),
-                bias_correction_nu=False,
-            ),
-        ),
-        torchwise.adam(0.01, amsgrad=True),
-    ),
-    Row(
-        "RAdam, eps 1e-2",
-        torchs(RADAM, lr=0.01, eps=1e-2),
-        ("`radam(lr, eps=1e-2)`", optax.radam(0.01, eps=1e-2)),
-        torchwise.radam(0.01, eps=1e-2),
-    ),
-    Row(
-        "RAdam, eps 1e-2",
-        torchs(RADAM, lr=0.01, eps=1e-2),
-        (
-            "`radam`, a schedule for eps",
-            optax.inject_hyperparams(optax.radam)(0.01, eps=lambda count: 1e-2 / correction(count)),
-        ),
-        torchwise.radam(0.01, eps=1e-2),
-    ),
-]
 
 
 def of_torch(row: Row, start: np.ndarray, grads: np.ndarray) -> np.ndarray:
     """Where torch ends."""
     param = torch.from_numpy(start.copy())
-    optimizer = row.theirs([param])
+    rate = row.values["lr"]
+    optimizer = getattr(torch.optim, row.name)([param], **{**row.values, "lr": 0.0})
     for count, grad in enumerate(grads):
-        if row.rate is not None:
-            optimizer.param_groups[0]["lr"] = float(row.rate(count))
+        optimizer.param_groups[0]["lr"] = rate if isinstance(rate, float) else float(rate(count))
         param.grad = torch.from_numpy(grad)
         optimizer.step()
     return param.numpy()
@@ -250,7 +58,8 @@ def measure() -> list[tuple[float, float, float]]:
     with jax.enable_x64(True):
         for row in ROWS:
             end = of_torch(row, start, grads)
-            away = [np.abs(of_jax(one, start, grads) - end) for one in (row.closest[1], row.ours)]
+            ours = getattr(torchwise, row.name.lower())(**row.values)
+            away = [np.abs(of_jax(one, start, grads) - end) for one in (row.in_optax, ours)]
             found.append((away[0].max(), away[1].max(), np.abs(end - start).max()))
     return found
 
@@ -262,7 +71,7 @@ def table(found: list[tuple[float, float, float]]) -> str:
         "| --- | --- | --- | --- | --- |",
     ]
     for row, (optax_away, ours_away, moved) in zip(ROWS, found, strict=True):
-        cells = (row.what, row.closest[0], short(optax_away), short(ours_away), f"{moved:.2g}")
+        cells = (row.what, row.expression, short(optax_away), short(ours_away), f"{moved:.2g}")
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 
@@ -289,7 +98,7 @@ def draw(found: list[tuple[float, float, float]], path: Path) -> None:
         for row, one in zip(rows, found, strict=True):
             if one[side] == 0:
                 axes.text(2 * floor, row + offset, "equal", va="center", fontsize=8)
-    labels = [f"{row.what}\n{row.closest[0].replace('`', '')}" for row in ROWS]
+    labels = [f"{row.what}\n{row.expression.replace('`', '')}" for row in ROWS]
     axes.set_yticks(rows, labels, fontsize=8)
     axes.set_ylim(len(ROWS) - 0.4, -1)
     axes.set_xscale("log")

@@ -43,7 +43,7 @@ class Average(Fields):
         """Return the state after further parameters; the average of the first is they themselves.
 
         It is pure: jit it, alone or together with the step. With the state donated, the average is
-        written in place. Leaves that are no arrays of floating point or complex type are taken over
+        written in place. Leaves that are not arrays of floating point or complex type are copied
         from the new parameters.
 
         Args:

@@ -14,7 +14,7 @@ P = ParamSpec("P")
 
 
 class Constructor(Protocol[P]):
-    """A constructor with the signature of a rule behind `params`, and with `groups` besides.
+    """A constructor with the signature of a rule between `params` and `groups`.
 
     Types cannot say that a keyword is added to a signature: with it, the others go unchecked.
     """

@@ -1,4 +1,4 @@
-"""torch.optim.swa_utils: an average of a model beside it, its functions, and its scheduler."""
+"""torch.optim.swa_utils: an average of a model's parameters, its functions, and its scheduler."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -43,7 +43,7 @@ class AveragedModel:
 
     Args:
         model: a tree, as `optimizer.params`; its arrays are copied.
-        device: where the average is kept; by default beside the model.
+        device: where the average is kept; by default where the model is.
         avg_fn: `(average, value, n_averaged) -> average` for one array.
         multi_avg_fn: `(averages, values, n_averaged) -> averages` for lists of arrays of one type.
             Give at most one of the two; without either it is the mean, `get_swa_avg_fn()`.

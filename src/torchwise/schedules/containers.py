@@ -47,7 +47,7 @@ class Chained(Schedule):
 
 
 class Every(Schedule):
-    """A schedule that goes on every so many steps; see `every`."""
+    """A schedule whose count rises by one every so many steps; see `every`."""
 
     steps: Any
     schedule: Any

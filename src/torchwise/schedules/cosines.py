@@ -1,4 +1,4 @@
-"""Rates on a cosine: one that goes on, and one that starts again."""
+"""Rates on a cosine: one that rises again, and one that starts again."""
 
 import math
 from typing import Any

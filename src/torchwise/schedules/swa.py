@@ -1,4 +1,4 @@
-"""The rate beside stochastic weight averaging: it goes to a value and stays there."""
+"""The rate during stochastic weight averaging: it goes to a value and stays there."""
 
 import math
 from typing import Any

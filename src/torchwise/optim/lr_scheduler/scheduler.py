@@ -152,7 +152,7 @@ class LRScheduler:
         vars(self).update({key: copied(value) for key, value in state_dict.items()})
 
     def to_schedule(self, group: int = 0, key: str = "lr") -> Schedule:
-        """Return the pure schedule that goes on where this scheduler is.
+        """Return the pure schedule that continues this scheduler.
 
         Its counts are the scheduler's epochs: at `last_epoch` it has the present value. If an epoch
         has many steps, or the pure count begins anew, use `torchwise.schedules.every`.

@@ -1,4 +1,4 @@
-"""The scheduler beside stochastic weight averaging, torch's `torch.optim.swa_utils.SWALR`."""
+"""The scheduler of stochastic weight averaging, torch's `torch.optim.swa_utils.SWALR`."""
 
 import math
 from collections.abc import Callable, Mapping
