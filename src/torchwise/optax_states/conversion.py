@@ -23,11 +23,10 @@ def to_optax_state(
 ) -> tuple[optax.GradientTransformationExtraArgs, Any]:
     """Return optax's own function with the formula of a chain, and its state after the same steps.
 
-    A run that began in torch can continue in code that is written with optax. The formulas are
-    equal, the roundings are not. After 40 steps, parameters differ by some 1e-15 of the distance
-    that they have moved in float64, and by 1e-7 to 1e-5 of it in float32. With RAdam it is 1e-4,
-    since without 64-bit types optax computes bias corrections in float32. Where
-    formulas differ, the call refuses.
+    A run that began in torch goes on in code that is written with optax. Formulas are equal,
+    roundings are not: after 40 steps parameters are apart by some 1e-15 of the way that they have
+    gone in float64, and by 1e-7 to 1e-5 in float32, RAdam's by 1e-4, since without 64-bit types
+    optax computes bias corrections in float32. Where formulas differ, the call refuses.
 
     `maximize` is `optax.scale(-1.0)` in front, an L2 decay `optax.add_decayed_weights` before the
     optimizer, `lr_decay` a schedule.

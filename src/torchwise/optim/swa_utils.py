@@ -101,7 +101,7 @@ class AveragedModel:
 
     Args:
         model: a tree, as `optimizer.params`; its arrays are copied.
-        device: where the average is kept; by default where the arrays of the model are.
+        device: where the average is kept; by default beside the model.
         avg_fn: `(average, value, n_averaged) -> average` for one array.
         multi_avg_fn: `(averages, values, n_averaged) -> averages` for lists of arrays of one type.
             Give at most one of the two; without either it is the mean, `get_swa_avg_fn()`.
