@@ -13,7 +13,8 @@ _FOLDER = "notebooks"
 _SHOWN = {
     "1_compose_and_jit": (
         "Paths of torch, torchwise and optax on a valley, and their distances from torch. "
-        "torchwise stays within rounding; optax's ema and its Adagrad by default part at once",
+        "torchwise stays within rounding; optax's ema, and its Adagrad with default values, differ "
+        "from the first step on",
         "The loss after 40 steps over the learning rate, and the points that gradient descent on "
         "the rate visits on its way to the minimum",
     ),
@@ -24,7 +25,7 @@ _SHOWN = {
     "3_groups_hooks_freezing": (
         "The loss, the gradient norms and the movement of both layers over the steps, with gaps "
         "where a layer is frozen",
-        "Distances between a step on a whole batch and steps on its parts: all of them rounding",
+        "Distances between steps on whole batches and on their parts: all of them are rounding",
     ),
 }
 

@@ -1,8 +1,9 @@
 # %% [markdown]
 # # Compose, compile, differentiate
 #
-# Is an optimizer a value, that can be put together, scanned over and differentiated, and still
-# torch's to the bit? And where do torch, optax and torchwise part?
+# An optimizer of torchwise is a value: it can be put together from blocks, scanned over and
+# differentiated. Is it still equal to torch in every bit? And where do torch, optax and torchwise
+# differ?
 
 # %%
 import jax
@@ -14,17 +15,16 @@ import torch
 
 import torchwise
 
-plt.rcParams.update(
-    {"figure.dpi": 80, "axes.spines.top": False, "axes.spines.right": False, "font.size": 9}
-)
+plt.rcParams.update({"figure.dpi": 80, "font.size": 9})
+plt.rcParams.update({"axes.spines.top": False, "axes.spines.right": False})
 BLUE, ORANGE, GREY = "#0072b2", "#d55e00", "0.35"
 
 # %% [markdown]
 # ## A valley with noise
 #
 # The loss is $\frac12(x^2 + 16 y^2)$, sixteen times steeper in $y$ than in $x$. Its gradient is
-# exact in float32, as 16 is a power of two; some noise, the same for everybody, is added to it. So
-# whatever differs below comes from the optimizer.
+# exact in float32, as 16 is a power of two. Some noise is added to the gradient, which is the same
+# for all optimizers. So whatever differs below comes from the optimizer.
 
 # %%
 STEPS = 120
@@ -65,8 +65,8 @@ def run_torch(make, make_scheduler=None):
 # %% [markdown]
 # ## Is a chain of blocks the optimizer?
 #
-# `torchwise.sgd` is a chain of three blocks. Written out, it takes the same 120 steps, and both
-# take torch's.
+# `torchwise.sgd` is a chain of two blocks and a rule. If the chain is written out, it takes the
+# same 120 steps, and both take the same steps as torch.
 
 # %%
 whole = torchwise.sgd(lr=0.02, momentum=0.9, dampening=0.5, weight_decay=0.01)
@@ -75,42 +75,42 @@ composed = torchwise.chain(
     torchwise.trace(momentum=0.9, dampening=0.5),
     torchwise.scale_by_learning_rate(0.02),
 )
-theirs = run_torch(
-    lambda params: torch.optim.SGD(params, lr=0.02, momentum=0.9, dampening=0.5, weight_decay=0.01)
-)
+options = {"lr": 0.02, "momentum": 0.9, "dampening": 0.5, "weight_decay": 0.01}
+theirs = run_torch(lambda params: torch.optim.SGD(params, **options))
 assert np.array_equal(run_jax(whole), theirs)
 assert np.array_equal(run_jax(composed), theirs)
 
 # %% [markdown]
 # ## Does a schedule follow torch's scheduler?
 #
-# A schedule is a function of the number of gradients seen. torch's `StepLR` writes `group["lr"]`
-# instead. Both halve the rate every 40 steps: `torchwise.schedules` has torch's schedulers.
+# A schedule is a function of the number of gradients seen so far. torch's `StepLR` writes
+# `group["lr"]` instead. `torchwise.schedules` has torch's schedulers as such functions. Here both
+# halve the rate every 40 steps.
 
 # %%
 halving = torchwise.schedules.step(0.05, step_size=40, gamma=0.5)
 scheduled = torchwise.sgd(lr=halving, momentum=0.9)
 theirs = run_torch(
     lambda params: torch.optim.SGD(params, lr=0.05, momentum=0.9),
-    lambda optimizer: torch.optim.lr_scheduler.StepLR(optimizer, step_size=40, gamma=0.5),
+    lambda optimizer: torch.optim.lr_scheduler.StepLR(optimizer, 40, gamma=0.5),
 )
 assert np.array_equal(run_jax(scheduled), theirs)
 
 # %% [markdown]
-# ## Where do the three part, and by how much?
+# ## Where do the three differ, and by how much?
 #
-# Dampening: `optax.ema` comes to mind; a schedule in front of `optax.trace` is right. Adagrad:
-# optax has the name, with other defaults and with eps inside the root. Distances below 1e-9, and
-# zeros, are drawn at 1e-9.
+# For dampening, `optax.ema` looks like the counterpart of torch's option, but it is not: a schedule
+# in front of `optax.trace` would be. Adagrad exists in optax, too, but it has other defaults, and
+# eps is inside the root. Distances below 1e-9, and zeros, are drawn at 1e-9.
 
 # %%
 cases = {
     "SGD, momentum 0.9, dampening 0.9": (
-        run_torch(lambda params: torch.optim.SGD(params, lr=0.04, momentum=0.9, dampening=0.9)),
+        run_torch(lambda params: torch.optim.SGD(params, 0.04, 0.9, dampening=0.9)),
         {
             "torchwise.sgd": torchwise.sgd(lr=0.04, momentum=0.9, dampening=0.9),
             "optax.ema": optax.chain(optax.ema(0.9, debias=False), optax.sgd(0.04)),
-            "optax.ema, debiased": optax.chain(optax.ema(0.9, debias=True), optax.sgd(0.04)),
+            "optax.ema, debiased": optax.chain(optax.ema(0.9), optax.sgd(0.04)),
         },
     ),
     "Adagrad, lr 0.3": (
@@ -126,21 +126,27 @@ distances = {}
 figure, panels = plt.subplots(2, 2, figsize=(9, 6.6), layout="constrained")
 x, y = np.meshgrid(np.linspace(-1.8, 3.3, 80), np.linspace(-2.6, 2.1, 80))
 floor = 1e-9
-for (plane, log), (title, (theirs, transforms)) in zip(panels, cases.items(), strict=True):
-    plane.contour(x, y, 0.5 * (x**2 + 16 * y**2), levels=12, colors="0.88", linewidths=0.8)
-    plane.plot(*np.vstack([START, theirs]).T, color="black", lw=4, alpha=0.3, label="torch")
+loss = 0.5 * (x**2 + 16 * y**2)
+wide = {"color": "black", "lw": 4, "alpha": 0.3}
+small = {"color": "0.4", "fontsize": 8}
+for (plane, log), (title, case) in zip(panels, cases.items(), strict=True):
+    theirs, transforms = case
+    plane.contour(x, y, loss, levels=12, colors="0.88", linewidths=0.8)
+    plane.plot(*np.vstack([START, theirs]).T, label="torch", **wide)
     for (name, transform), (color, style) in zip(
         transforms.items(), ((BLUE, "-"), (ORANGE, "-"), (GREY, "--")), strict=True
     ):
         path = run_jax(transform)
         distances[name] = np.abs(path - theirs).max(axis=1)
         plane.plot(*np.vstack([START, path]).T, style, color=color, lw=1.2, label=name)
-        log.plot(np.maximum(distances[name], floor), style, color=color, lw=1.5, label=name)
+        drawn = np.maximum(distances[name], floor)
+        log.plot(drawn, style, color=color, lw=1.5, label=name)
     plane.set(title=title, xlabel="x", ylabel="y", xlim=(-1.8, 3.3), ylim=(-2.6, 2.1))
     plane.legend(frameon=False, loc="lower left", fontsize=8)
-    log.set(yscale="log", ylim=(floor / 2, 5), xlabel="step", title="distance from torch")
+    log.set(yscale="log", ylim=(floor / 2, 5))
+    log.set(xlabel="step", title="distance from torch")
     log.axhline(2.0**-24, color="0.6", lw=1, ls=":")
-    log.text(STEPS, 2.0**-24, "rounding at 1", va="bottom", ha="right", color="0.4", fontsize=8)
+    log.text(STEPS, 2.0**-24, "rounding at 1", va="bottom", ha="right", **small)
     log.legend(frameon=False, loc="center right", fontsize=8)
 panels[0, 1].text(0, 1.3 * floor, "equal to the bit", color=BLUE)
 plt.show()
@@ -150,9 +156,10 @@ for name, distance in distances.items():
 
 # %% [markdown]
 # torch's momentum starts from the *whole* first gradient and damps only the later ones. An `ema`
-# damps the first as well and parts at the first step; a debiased one starts alike and parts at the
-# second. Adagrad's defaults part at the first step, too. Set to torch's values, optax follows to a
-# few roundings here, where gradients are large; `rsqrt` and the place of eps are what is left.
+# damps the first one as well, and differs from the first step on. A debiased one starts alike, and
+# differs from the second step on. Adagrad's defaults differ from the first step on, too. With
+# torch's values, optax stays within a few roundings here, where gradients are large. What remains
+# comes from `rsqrt` and from the place of eps.
 
 # %%
 assert (distances["torchwise.sgd"] == 0).all()
@@ -166,9 +173,9 @@ assert distances["optax.adagrad, torch's defaults"].max() < 1e-5
 # %% [markdown]
 # ## Can gradient descent find the learning rate?
 #
-# The whole run is a function of its hyperparameters: 40 steps of `torchwise.sgd` inside a `scan`,
-# and `jax.grad` goes through all of them. A second torchwise optimizer moves the logarithm of the
-# first one's rate.
+# Here a whole run is a function of its learning rate: it takes 40 steps of `torchwise.sgd` inside
+# a `scan`, and `jax.grad` differentiates all of them. A second torchwise optimizer moves the
+# logarithm of the first one's rate.
 
 
 # %%
@@ -214,8 +221,10 @@ grid = np.linspace(np.log(0.003), np.log(0.18), 200).astype(np.float32)
 curve = np.asarray(jax.vmap(mean_loss)(grid))
 figure, panel = plt.subplots(figsize=(6, 3.6), layout="constrained")
 panel.plot(np.exp(grid), np.exp(curve), color=GREY, lw=1.5, label="every rate, by vmap")
-panel.plot(np.exp(visited), np.exp(losses), "o-", ms=4, lw=0.8, color=ORANGE, label="learned")
-panel.set(xscale="log", yscale="log", xlabel="learning rate", ylabel="mean loss of 40 steps")
+style = {"ms": 4, "lw": 0.8, "color": ORANGE}
+panel.plot(np.exp(visited), np.exp(losses), "o-", label="learned", **style)
+panel.set(xscale="log", yscale="log")
+panel.set(xlabel="learning rate", ylabel="mean loss of 40 steps")
 panel.legend(frameon=False)
 plt.show()
 

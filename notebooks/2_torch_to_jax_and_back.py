@@ -1,9 +1,10 @@
 # %% [markdown]
 # # From torch to JAX and back
 #
-# Can a run begin in torch, go on in JAX, and end in torch, as if it had never left? A small network
-# learns scikit-learn's digits: 40 steps in torch, 40 in JAX, 40 in torch again, with momentum,
-# decay, and no decay on the biases. A second run stays in torch throughout, with the same batches.
+# Can a run begin in torch, continue in JAX, and end in torch, as if it had never left? A small
+# network learns scikit-learn's digits: it takes 40 steps in torch, 40 in JAX, and 40 in torch
+# again. It has momentum, and weight decay on everything except the biases. A second run stays in
+# torch throughout, with the same batches.
 
 # %%
 import tempfile
@@ -19,9 +20,8 @@ from sklearn.datasets import load_digits
 
 import torchwise
 
-plt.rcParams.update(
-    {"figure.dpi": 80, "axes.spines.top": False, "axes.spines.right": False, "font.size": 9}
-)
+plt.rcParams.update({"figure.dpi": 80, "font.size": 9})
+plt.rcParams.update({"axes.spines.top": False, "axes.spines.right": False})
 BLUE, ORANGE = "#0072b2", "#d55e00"
 STEPS, BATCH = 40, 64
 
@@ -35,7 +35,8 @@ BATCHES = [rng.choice(len(labels), BATCH, replace=False) for _ in range(3 * STEP
 def new_run():
     """The same network and a new optimizer at every call."""
     torch.manual_seed(0)
-    model = torch.nn.Sequential(torch.nn.Linear(64, 64), torch.nn.Tanh(), torch.nn.Linear(64, 10))
+    hidden, output = torch.nn.Linear(64, 64), torch.nn.Linear(64, 10)
+    model = torch.nn.Sequential(hidden, torch.nn.Tanh(), output)
     groups = [
         {"params": [model[0].weight, model[2].weight]},
         {"params": [model[0].bias, model[2].bias], "weight_decay": 0.0},
@@ -78,7 +79,7 @@ torch.save({"model": model.state_dict(), "optimizer": optimizer.state_dict()}, t
 # ## 2. Into JAX
 #
 # `checkpoint.load` needs no torch. torch's optimizer numbers its parameters in the order of its
-# groups, so it is told their names. Does everything arrive, to the bit?
+# groups; therefore `from_state_dict` is told their names. Does every bit arrive?
 
 # %%
 saved = torchwise.checkpoint.load(there)
@@ -98,9 +99,10 @@ for index, entry in theirs["state"].items():
     assert np.array_equal(buffer, entry["momentum_buffer"].numpy()), names[index]
 
 # %% [markdown]
-# ## 3. On in JAX
+# ## 3. In JAX
 #
-# `transform` has the groups' hyperparameters and `state` the momentum. The whole step is compiled.
+# `transform` has the hyperparameters of the groups, and `state` has the momentum. The whole step is
+# compiled.
 
 
 # %%
@@ -124,8 +126,8 @@ for rows in BATCHES[STEPS : 2 * STEPS]:
 # %% [markdown]
 # ## 4. Back into torch
 #
-# torch loads the file in its safe mode, into a network and an optimizer that are new. Again
-# everything must arrive, the hyperparameters included.
+# torch loads the file in its safe mode (`weights_only=True`), into a new network and a new
+# optimizer. Again everything must arrive, the hyperparameters included.
 
 # %%
 torchwise.checkpoint.save(
@@ -154,10 +156,10 @@ moved += last
 # %% [markdown]
 # ## Was it as if it had never left?
 #
-# In the first third the difference is zero. In JAX the update is torch's to the bit, but its
-# gradients are not: matrix products add in another order. Of this rounding, and of nothing else,
-# the curve on the right is made. To see how little it is, a third run goes through the same moves
-# but forgets its momentum at the first, which is what loading the weights alone does.
+# In the first third the difference is zero. In JAX the update is equal to torch's in every bit, but
+# the gradients are not: matrix products add in another order. This rounding, and nothing else, is
+# what the curve on the right shows. To see how little it is, a third run makes the same moves but
+# forgets its momentum at the first. That is what happens if only the weights are loaded.
 
 # %%
 weights = {name: jnp.asarray(value) for name, value in stayed[STEPS - 1].items()}
@@ -186,24 +188,26 @@ way = distance([stayed[0]], [stayed[-1]])[0]
 figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.6), layout="constrained")
 left.plot(stayed_losses, color="black", lw=4, alpha=0.25, label="torch throughout")
 left.plot(losses, color=BLUE, lw=1.2, label="torch, JAX, torch")
-left.set(
-    yscale="log", ylim=(0.07, 4), xlabel="step", ylabel="loss of the batch (nats)", title="loss"
-)
+left.set(yscale="log", ylim=(0.07, 4), title="loss")
+left.set(xlabel="step", ylabel="loss of the batch (nats)")
 left.legend(frameon=False, loc="lower left")
-right.plot(np.arange(STEPS, 2 * STEPS), lost, color=ORANGE, lw=1.5, label="momentum forgotten")
-right.plot(np.where(away > 0, away, np.nan), color=BLUE, lw=1.5, label="torch, JAX, torch")
-right.axhline(way, color="0.5", lw=1, ls=":", label="way of the whole run")
+in_jax, shown = np.arange(STEPS, 2 * STEPS), np.where(away > 0, away, np.nan)
+right.plot(in_jax, lost, color=ORANGE, lw=1.5, label="momentum forgotten")
+right.plot(shown, color=BLUE, lw=1.5, label="torch, JAX, torch")
+right.axhline(way, color="0.5", lw=1, ls=":", label="largest change in the whole run")
 right.text(STEPS / 2, 1e-7, "equal\nto the bit", color=BLUE, ha="center", va="bottom")
 right.set(yscale="log", xlabel="step", xlim=left.get_xlim(), ylim=(5e-9, 50))
 right.set_title("largest difference from torch throughout")
 right.legend(frameon=False, loc="center right", fontsize=8)
 for panel in (left, right):
     for place, name in enumerate(("torch", "JAX", "torch")):
-        panel.axvspan(place * STEPS, (place + 1) * STEPS, color="0.5", alpha=0.12 * (place == 1))
-        middle = (place + 0.5) * STEPS
-        panel.text(middle, 0.97, name, transform=panel.get_xaxis_transform(), ha="center", va="top")
+        start, middle, end = place * STEPS, (place + 0.5) * STEPS, (place + 1) * STEPS
+        panel.axvspan(start, end, color="0.5", alpha=0.12 * (place == 1))
+        across = panel.get_xaxis_transform()
+        panel.text(middle, 0.97, name, transform=across, ha="center", va="top")
 plt.show()
-print(f"way of the run {way:.2f}, difference {away.max():.0e}, momentum forgotten {lost.max():.0e}")
+print(f"largest change in the whole run {way:.2f}")
+print(f"difference {away.max():.0e}, momentum forgotten {lost.max():.0e}")
 
 # %%
 assert (away[:STEPS] == 0).all()

@@ -1,9 +1,9 @@
 # %% [markdown]
 # # Groups, hooks, freezing
 #
-# Do stateful optimizers do what a fine-tuning script in torch's manner expects? On scikit-learn's
-# digits: a slow hidden layer and a fast output layer, a log of gradient norms, layers that are
-# frozen and thawed, and batches in parts.
+# Do stateful optimizers do what a fine-tuning script in torch's style expects? This notebook tries
+# four things on scikit-learn's digits: a slow hidden layer with a fast output layer, a log of
+# gradient norms, layers that are frozen and thawed, and batches that are computed in parts.
 
 # %%
 import jax
@@ -16,9 +16,8 @@ from sklearn.datasets import load_digits
 import torchwise
 from torchwise import optim
 
-plt.rcParams.update(
-    {"figure.dpi": 80, "axes.spines.top": False, "axes.spines.right": False, "font.size": 9}
-)
+plt.rcParams.update({"figure.dpi": 80, "font.size": 9})
+plt.rcParams.update({"axes.spines.top": False, "axes.spines.right": False})
 BLUE, ORANGE, GREY = "#0072b2", "#d55e00", "0.35"
 STEPS, BATCH = 150, 64
 
@@ -73,7 +72,8 @@ grads = jax.grad(loss_fn)(optimizer.params, images[BATCHES[0]], labels[BATCHES[0
 before = optimizer.params
 optimizer.train_step(loss_fn, images[BATCHES[0]], labels[BATCHES[0]])
 for name in ("weight", "bias"):
-    slow, fast = (old[name] - new[name] for old, new in zip(before, optimizer.params, strict=True))
+    pairs = zip(before, optimizer.params, strict=True)
+    slow, fast = (old[name] - new[name] for old, new in pairs)
     decayed = grads[0][name] + 1e-3 * before[0][name]
     np.testing.assert_allclose(slow, 0.02 * decayed, atol=1e-7)
     np.testing.assert_allclose(fast, 0.1 * grads[1][name], atol=1e-7)
@@ -81,8 +81,8 @@ for name in ("weight", "bias"):
 # %% [markdown]
 # ## Freezing, thawing, and a log in a hook
 #
-# A pre-hook sees the gradients that a step is going to use. It notes the norm of each layer's; it
-# is registered for the `with` block only. Meanwhile
+# A pre-hook sees the gradients that a step is going to use. This one notes the norm of each layer's
+# gradients. It is registered for the `with` block only. Meanwhile the layers are frozen in turn:
 #
 # | steps | hidden | output |
 # | --- | --- | --- |
@@ -148,14 +148,18 @@ for panel, values, title in (
 for panel in panels:
     low, high = panel.get_ylim()
     panel.set(xlabel="step", ylim=(0.5 * low, 1.6 * high))
-    for start, color, name in ((50, BLUE, "hidden\nfrozen"), (100, ORANGE, "output\nfrozen")):
+    across = panel.get_xaxis_transform()
+    for start, color, name in (
+        (50, BLUE, "hidden\nfrozen"),
+        (100, ORANGE, "output\nfrozen"),
+    ):
         panel.axvspan(start, start + 50, color=color, alpha=0.08, lw=0)
-        panel.text(start + 25, 0.03, name, transform=panel.get_xaxis_transform(), ha="center")
+        panel.text(start + 25, 0.03, name, transform=across, ha="center")
 plt.show()
 
 # %% [markdown]
-# A gap is an exact zero: no gradient and no movement, whatever momentum there was. The hidden
-# layer takes up its old momentum when it is thawed, as torch's would.
+# A gap is an exact zero: there is no gradient and no movement, whatever momentum there was. The
+# hidden layer uses its old momentum again when it is thawed, as it would in torch.
 
 # %%
 assert (movement[50:100, 0] == 0).all()
@@ -171,9 +175,9 @@ assert np.mean(losses[-10:]) < 0.2 * losses[0]
 # %% [markdown]
 # ## Batches in parts
 #
-# Is a step the same for a batch of 64 at once, in four calls of `backward`, and in one compiled
-# program by `accumulate_gradients`? Gradients add up, so each part's mean is divided by four, as
-# one does in torch; `reduction="mean"` does that itself.
+# A batch of 64 can be computed at once, in four calls of `backward`, or in one compiled program by
+# `accumulate_gradients`. Is the step the same? Gradients add up, so the mean of each part is
+# divided by four, as one does in torch. `accumulate_gradients(..., "mean")` does that itself.
 
 
 # %%
@@ -218,12 +222,14 @@ gaps = np.array(gaps)
 figure, panel = plt.subplots(figsize=(6, 3.2), layout="constrained")
 panel.plot(gaps[:, 0], color=BLUE, lw=1.5, label="four calls of backward")
 panel.plot(gaps[:, 1], color=ORANGE, lw=1.5, ls="--", label="accumulate_gradients")
-panel.axhline(distance(whole.params, [HIDDEN, OUTPUT]), color="0.5", ls=":", label="way of the run")
-panel.set(yscale="log", xlabel="step", ylabel="largest difference from\nthe undivided batch")
+change = distance(whole.params, [HIDDEN, OUTPUT])
+panel.axhline(change, color="0.5", ls=":", label="largest change in the whole run")
+panel.set(yscale="log", xlabel="step")
+panel.set(ylabel="largest difference from\nthe undivided batch")
 panel.legend(frameon=False, loc="center right")
 plt.show()
 
-assert gaps.max() < 1e-5 * distance(whole.params, [HIDDEN, OUTPUT])
+assert gaps.max() < 1e-5 * change
 
 # %% [markdown]
-# The three differ by the order in which 64 examples are added, and by no more.
+# The three differ only by the order in which 64 examples are added up.

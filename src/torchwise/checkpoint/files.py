@@ -45,12 +45,12 @@ def load(path: str | os.PathLike[str], *, mmap: bool = False, records: bool = Fa
 
     Args:
         path: the file. The content decides on the format, and the suffix (`.pt`, `.pth`,
-            `.safetensors`) where the content leaves it open. Or several files that are one
-            checkpoint: an index of shards, such as `model.safetensors.index.json`, which gives one
-            dict; a folder of HF's Trainer or of accelerate, which gives a dict of its parts
+            `.safetensors`) where the content leaves it open. It may also be several files that form
+            one checkpoint: an index of shards, such as `model.safetensors.index.json`, which gives
+            one dict; a folder of HF's Trainer or of accelerate, which gives a dict of its parts
             (`model`, `optimizer`, `scheduler`, `trainer_state`, `config`, ...); a folder of
             torch.distributed.checkpoint, which gives what was saved there; a folder of DeepSpeed,
-            whose parts of `model` and `optimizer` are put together, with `master_weights` beside.
+            whose parts of `model` and `optimizer` are put together, next to `master_weights`.
         mmap: map the file in place of reading it: loading takes no time, and an array takes memory
             once it is used. For files that nobody writes into as long as the arrays live: if a
             program does, they change without an error, and if it makes the file shorter, the system

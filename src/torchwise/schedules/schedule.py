@@ -64,8 +64,8 @@ class Formula(Fields):
 class Schedule(Fields):
     """A hyperparameter as a function of the number of steps before this one.
 
-    A schedule is a pytree of its numbers, so it can be an argument of a jitted function: another
-    one of its kind is other data for the same program. `schedule(count)` computes in double
+    A schedule is a pytree of its numbers, so it can be an argument of a jitted function: for
+    another one of the same class, nothing is compiled again. `schedule(count)` computes in double
     precision and equals torch's closed form to the bit. For a Python int it returns a float, and
     for an array of counts an array: float64 where 64-bit types are on, else rounded once to
     float32. As an argument of a jitted function without 64-bit types, its numbers are float32.
