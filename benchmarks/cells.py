@@ -1,9 +1,11 @@
 """What a run of `step.py` measures if nothing else is asked for: within 25 minutes on two cores."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
+import chains
 import models
+import peers
 from optimizers import CASES, Case
 from shapes import SHAPES, Shape
 
@@ -23,20 +25,29 @@ QUICK_SHAPES: dict[str, list[Shape]] = {
 
 
 class Plan(NamedTuple):
-    """Which optimizers a workload is measured with, and in how many rounds."""
+    """How a workload is measured.
+
+    Attributes:
+        optimizers: their names.
+        rounds: of interleaved samples.
+        peers: the names of those that take part; None means all.
+    """
 
     optimizers: Sequence[str]
     rounds: int
+    peers: Collection[str] | None = None
 
 
-# Muon takes seconds for all matrices of GPT-2; many arrays take seconds to compile.
+_FEWER = {chains.FUNCTIONAL, peers.STATEFUL, chains.OPTAX, *peers.TORCH}
+# Muon takes ten seconds for all matrices of GPT-2, and minutes to compile with 400 arrays. With 2000
+# arrays, other optimizers take half a minute to compile, for each peer.
 PLANS = {
-    "one array of 25M": Plan(_ELEMENTWISE, 16),
-    "ResNet-50": Plan(_ELEMENTWISE, 16),
-    "GPT-2 small": Plan(_ELEMENTWISE, 7),
+    "one array of 25M": Plan(_ELEMENTWISE, 12),
+    "ResNet-50": Plan(_ELEMENTWISE, 12),
+    "GPT-2 small": Plan(_ELEMENTWISE, 6),
     "GPT-2 block": Plan(["muon"], 8),
-    "400 of 16 x 16": Plan([*_ELEMENTWISE, "muon"], 30),
-    "2000 of 16 x 16": Plan(["sgd momentum", "adagrad", "adamw"], 20),
+    "400 of 16 x 16": Plan(_ELEMENTWISE, 20),
+    "2000 of 16 x 16": Plan(["sgd momentum", "adagrad", "adamw"], 20, _FEWER),
     "train MLP": Plan(
         ["sgd momentum", "sgd nesterov decay", "adagrad", "rmsprop", "adamw"], 30
     ),
@@ -49,8 +60,8 @@ WORKLOADS = [*SHAPES, *TRAINING]
 
 def chosen(
     workloads: Sequence[str] | None, optimizers: Sequence[str] | None, quick: bool
-) -> list[tuple[str, Case, int]]:
-    """Return workload, case and rounds of each row.
+) -> list[tuple[str, Case, Plan]]:
+    """Return workload, case and plan of each row.
 
     Args:
         workloads: their names; None means all.
@@ -60,7 +71,7 @@ def chosen(
     names = workloads or [*(QUICK_SHAPES if quick else SHAPES), *TRAINING]
     plans = {name: _QUICK if quick else PLANS.get(name, _QUICK) for name in names}
     return [
-        (name, case, plan.rounds)
+        (name, case, plan)
         for name, plan in plans.items()
         for case in CASES
         if case.name in (optimizers or plan.optimizers)

@@ -10,6 +10,7 @@ import peers
 import report
 import running
 import training
+from cells import Plan
 from optimizers import Case
 from running import Point
 from shapes import SHAPES, count
@@ -40,7 +41,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     print(report.text(result["rows"]))
 
 
-def _points(workload: str, case: Case, rounds: int, quick: bool) -> Iterator[Point]:
+def _points(workload: str, case: Case, plan: Plan, quick: bool) -> Iterator[Point]:
     """Yield the point of a row; none, with a word about it, where the optimizer takes nothing."""
     if workload in cells.TRAINING:
         model = cells.TRAINING[workload](models.QUICK if quick else models.FULL)
@@ -50,7 +51,7 @@ def _points(workload: str, case: Case, rounds: int, quick: bool) -> Iterator[Poi
     else:
         shapes = (cells.QUICK_SHAPES | SHAPES)[workload]
         taken = case.taken(shapes)
-        prepare = functools.partial(peers.prepare, case, taken)
+        prepare = functools.partial(peers.prepare, case, taken, plan.peers)
         traffic = case.traffic(taken)
     if not taken:
         print(f"{workload} is left out: {case.name} takes matrices alone.")
@@ -63,7 +64,7 @@ def _points(workload: str, case: Case, rounds: int, quick: bool) -> Iterator[Poi
     }
     if len(taken) < len(shapes):
         labels["arrays_left_out"] = len(shapes) - len(taken)
-    yield Point(labels, prepare, rounds, traffic)
+    yield Point(labels, prepare, plan.rounds, traffic)
 
 
 if __name__ == "__main__":

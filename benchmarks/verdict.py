@@ -17,11 +17,12 @@ _ONE_OUTPUT = (
     "A fused kernel of torch writes all results in one pass."
 )
 _PRODUCTS = (
-    "the time is that of the products, which XLA and torch leave to different libraries. torch and torchwise multiply in bfloat16, optax in float32."
+    "XLA and torch leave them to different libraries, which set the time of Muon. torch and "
+    "torchwise multiply in bfloat16, optax in float32."
 )
 _TRAINING = (
-    "forward and backward take most of the time. Where optax is level with "
-    "torchwise and torch is not, it is the model's code that differs."
+    "forward and backward take most of the time. Where optax is level with torchwise and torch "
+    "is not, it is the model's code that differs."
 )
 
 
