@@ -39,8 +39,8 @@ class Plan(NamedTuple):
 
 
 _FEWER = {chains.FUNCTIONAL, peers.STATEFUL, chains.OPTAX, *peers.TORCH}
-# Muon takes ten seconds for all matrices of GPT-2, and minutes to compile with 400 arrays. With 2000
-# arrays, other optimizers take half a minute to compile, for each peer.
+# Muon takes ten seconds for all matrices of GPT-2, and minutes to compile with 400 arrays. With
+# 2000 arrays, many optimizers take half a minute to compile, for each peer.
 PLANS = {
     "one array of 25M": Plan(_ELEMENTWISE, 12),
     "ResNet-50": Plan(_ELEMENTWISE, 12),
@@ -48,9 +48,7 @@ PLANS = {
     "GPT-2 block": Plan(["muon"], 8),
     "400 of 16 x 16": Plan(_ELEMENTWISE, 20),
     "2000 of 16 x 16": Plan(["sgd momentum", "adagrad", "adamw"], 20, _FEWER),
-    "train MLP": Plan(
-        ["sgd momentum", "sgd nesterov decay", "adagrad", "rmsprop", "adamw"], 30
-    ),
+    "train MLP": Plan(["sgd momentum", "sgd nesterov decay", "adagrad", "rmsprop", "adamw"], 30),
     "train transformer": Plan(["sgd momentum", "adagrad", "adamw"], 10),
 }
 _QUICK = Plan(SGD_FAMILY, 3)

@@ -83,9 +83,7 @@ def _draw_lines(axes: Axes, rows: Sequence[Row], axis: str, quantity: str) -> No
     for name, color in COLORS.items():
         points = [(row[axis], row["peers"][name]) for row in rows if name in row["peers"]]
         values = [
-            found["milliseconds"]["median"]
-            if quantity == _TIME
-            else found["compile_seconds"]
+            found["milliseconds"]["median"] if quantity == _TIME else found["compile_seconds"]
             for _, found in points
         ]
         if values and None not in values:

@@ -80,9 +80,9 @@ def _word(sizes: Sequence[float], values: Sequence[float]) -> str:
 
 def exponent(sizes: Sequence[float], values: Sequence[float]) -> float:
     """Return the power of the size with which the largest values grow, by least squares."""
-    points = [
-        (math.log(size), math.log(value)) for size, value in zip(sizes, values, strict=True)
-    ][-_FITTED:]
+    points = [(math.log(size), math.log(value)) for size, value in zip(sizes, values, strict=True)][
+        -_FITTED:
+    ]
     middle_x, middle_y = (sum(axis) / len(points) for axis in zip(*points, strict=True))
     above = sum((x - middle_x) * (y - middle_y) for x, y in points)
     return above / sum((x - middle_x) ** 2 for x, _ in points)

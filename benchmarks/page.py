@@ -78,7 +78,9 @@ def main(argv: Sequence[str] | None = None) -> None:
 def _lines(folder: Path, figures: Path) -> Iterator[str]:
     files = sorted(folder.glob("step*.json"), key=lambda file: file.stem)
     steps = {file.stem: _read(file) for file in files}
-    flax, others, scaling = (_read(folder / f"{name}.json") for name in ("flax", "others", "scaling"))
+    flax, others, scaling = (
+        _read(folder / f"{name}.json") for name in ("flax", "others", "scaling")
+    )
     for stem, result in steps.items():
         yield from _verdict(result, flax["rows"] if stem == "step" and flax else ())
     if steps:
@@ -111,8 +113,8 @@ def _verdict(result: Result, flax_rows: Sequence[dict[str, Any]]) -> Iterator[st
     yield "\nWhat sets these times:\n"
     yield from verdict.reasons(rows, environment["backend"])
     yield "\n### Against the project's bars\n"
-    yield "Times are those of the pure `step` where `torchwise.optim` is not named. Large models have"
-    yield "25 million parameters and more.\n"
+    yield "Times are those of the pure `step` where `torchwise.optim` is not named. Large models"
+    yield "have 25 million parameters and more. Ratios count as rounded to two digits.\n"
     yield from verdict.bar_table(found)
     yield ""
 

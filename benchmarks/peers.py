@@ -115,9 +115,7 @@ def grouped(case: Case, params: list[Any], groups: int) -> list[Any]:
     if groups == 1:
         return params
     rates = [case.hyperparameters["lr"] * 0.99**group for group in range(groups)]
-    return [
-        {"params": params[group::groups], "lr": rate} for group, rate in enumerate(rates)
-    ]
+    return [{"params": params[group::groups], "lr": rate} for group, rate in enumerate(rates)]
 
 
 def stateful_optimizer(case: Case, params: Any) -> optim.Optimizer:

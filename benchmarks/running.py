@@ -79,6 +79,7 @@ def run(points: Sequence[Point], options: argparse.Namespace) -> Result:
             print("The time is over: run it again with --continue for the rows that are missing.")
             break
         _add(result, point, options)
+        gc.collect()  # before the next one takes memory
         result["rows"] = ordered(result["rows"], points)
         _write(file, result)
     _write(file, result)
@@ -139,8 +140,6 @@ def _add(result: Result, point: Point, options: argparse.Namespace) -> None:
     )
     busy = {"load": before, "others_cores": others.cores(), "preparation_seconds": prepared}
     rows.append(point.labels | busy | row)
-    del steppers
-    gc.collect()
 
 
 def _write(file: Path, result: Result) -> None:

@@ -89,7 +89,5 @@ def _counts() -> tuple[float, float, float] | None:
         fields = _STAT.read_text().split("\n", 1)[0].split()[1:]
     except OSError:
         return None
-    work = [
-        int(field) for index, field in enumerate(fields[:_GUESTS]) if index not in _IDLE
-    ]
+    work = [int(field) for index, field in enumerate(fields[:_GUESTS]) if index not in _IDLE]
     return sum(work) / os.sysconf("SC_CLK_TCK"), time.process_time(), time.perf_counter()

@@ -84,8 +84,8 @@ def footnote(rows: Rows) -> Iterator[str]:
     """Yield what the mark means, if it stands somewhere."""
     marked = [row for row in rows if mark(row)]
     if marked:
-        yield "\\* Memory was more than 15 % faster or slower than in the rows before, whenever this"
-        yield "was measured. Ratios hold all the same; times do not compare with those of other rows.\n"
+        yield "\\* Memory was more than 15 % faster or slower than in the rows before, whenever"
+        yield "this was measured. Ratios hold all the same; times do not compare with other rows.\n"
 
 
 def cell(row: dict[str, Any], name: str, base: str = FUNCTIONAL) -> str:

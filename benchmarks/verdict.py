@@ -65,7 +65,9 @@ def table(rows: Rows) -> Iterator[str]:
 def _counted(cells: list[Cell]) -> str:
     if not cells:
         return ""
-    return f"{' / '.join(map(str, counts(cells)))}: {min(cells).value:.2f} to {max(cells).value:.2f}"
+    return (
+        f"{' / '.join(map(str, counts(cells)))}: {min(cells).value:.2f} to {max(cells).value:.2f}"
+    )
 
 
 def bar_table(bars: list[Bar]) -> Iterator[str]:

@@ -1,8 +1,9 @@
 """How runs go on, measure again and are judged: pure functions, nothing is measured."""
 
+import pytest
+
 import bars
 import growth
-import pytest
 import running
 import steadiness
 import verdict
@@ -62,9 +63,7 @@ def test_drift_is_taken_from_the_median(speed, before, is_drifted):
     ("speeds", "again", "tries", "is_steady"),
     [([1.0], 2, 1, True), ([2, 1.1], 2, 2, True), ([2, 2, 2], 2, 3, False), ([2], 0, 1, False)],
 )
-def test_a_row_is_measured_again_until_memory_is_as_fast_as_before(
-    speeds, again, tries, is_steady
-):
+def test_a_row_is_measured_again_until_memory_is_as_fast_as_before(speeds, again, tries, is_steady):
     left = iter(speeds)
     found = steadiness.steady(lambda: {"copy_bytes_per_second": next(left)}, [1.0], again)
     assert found["steady"] is is_steady
@@ -114,11 +113,11 @@ def full_row(workload, optimizer, elements, ratio):
 
 
 def test_bars_name_the_worst_cell_and_leave_out_what_is_not_measured():
-    rows = [full_row("ResNet-50", "sgd", 10**8, 0.995), full_row("small", "adam", 10**4, 0.9)]
+    rows = [full_row("ResNet-50", "sgd", 10**8, 0.997), full_row("small", "adam", 10**4, 0.9)]
     flax = [full_row("train Flax transformer", "adamw", 10**6, 1 / 1.03)]
     optax, temporaries, compilation, step = bars.bars(rows, flax)
     assert optax.worst() == Cell(0.9, "adam, small, optax")
-    assert [cell.value for cell in optax.reached()] == [0.995]  # 1.00 in the table
+    assert [cell.value for cell in optax.reached()] == [0.997]  # 1.00 in the table
     assert len(temporaries.reached()) == 2
     assert compilation.reached() == []
     assert compilation.worst().value == 2.0
