@@ -45,7 +45,7 @@ PLANS = {
     "one array of 25M": Plan(_ELEMENTWISE, 12),
     "ResNet-50": Plan(_ELEMENTWISE, 12),
     "GPT-2 small": Plan(_ELEMENTWISE, 6),
-    "GPT-2 block": Plan(["muon"], 8),
+    "GPT-2 block": Plan(["muon"], 5),
     "400 of 16 x 16": Plan(_ELEMENTWISE, 20),
     "2000 of 16 x 16": Plan(["sgd momentum", "adagrad", "adamw"], 20, _FEWER),
     "train MLP": Plan(["sgd momentum", "sgd nesterov decay", "adagrad", "rmsprop", "adamw"], 30),

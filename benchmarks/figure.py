@@ -31,7 +31,9 @@ _UPRIGHT = 7  # more names do not fit next to each other
 def draw_steps(rows: Sequence[Row], path: Path) -> None:
     """Draw a panel for each workload: one group of points per optimizer, one point per peer."""
     workloads = list(dict.fromkeys(row["workload"] for row in rows))
-    figure = Figure(figsize=(6.5, 2.6 * len(workloads)), dpi=_DPI, layout="constrained")
+    most = max(sum(row["workload"] == workload for row in rows) for workload in workloads)
+    height = 2.6 if most <= _UPRIGHT else 3.2  # of a panel with its names
+    figure = Figure(figsize=(6.5, height * len(workloads)), dpi=_DPI, layout="constrained")
     panels = figure.subplots(len(workloads), 1, squeeze=False)[:, 0]
     for axes, workload in zip(panels, workloads, strict=True):
         _draw_workload(axes, [row for row in rows if row["workload"] == workload])
