@@ -32,7 +32,7 @@ def describe(cores: int) -> dict[str, Any]:
         "device": jax.devices()[0].device_kind,
         "processor": _processor(),
         "cores": cores,
-        "load": os.getloadavg()[0],  # above 1, others were at work while this was measured
+        "load": os.getloadavg()[0],
         "python": platform.python_version(),
         "versions": {name: _version(name) for name in _PACKAGES},
         "flags": {name: os.environ.get(name, "") for name in ("XLA_FLAGS", "JAX_ENABLE_X64")},

@@ -3,6 +3,7 @@
 import statistics
 from typing import Any
 
+import chains
 import memory
 import peers
 import timing
@@ -10,7 +11,7 @@ from peers import Stepper
 
 Row = dict[str, Any]
 
-OURS = (peers.FUNCTIONAL, peers.UPDATE, peers.STATEFUL)
+OURS = (chains.FUNCTIONAL, chains.UPDATE, peers.STATEFUL)
 _COPY = "copy: "
 
 
@@ -26,9 +27,8 @@ def measure(
         copied_elements: the size of the array whose copying gives the memory's speed.
     """
     runs = {name: stepper.step for name, stepper in steppers.items()}
-    if bytes_moved is not None:
-        copies, copied_bytes = memory.copying(copied_elements)
-        runs |= {_COPY + name: run for name, run in copies.items()}
+    copies, copied_bytes = memory.copying(copied_elements)
+    runs |= {_COPY + name: run for name, run in copies.items()}
     samples = timing.interleaved(runs, repeats)
     row: Row = {
         "peers": {
@@ -47,14 +47,14 @@ def measure(
                 if name not in OURS
             }
             for ours in OURS
+            if ours in steppers
         },
-        "copy_bytes_per_second": None,
-        "limit_milliseconds": None,
+        "rounds": repeats,
     }
-    if bytes_moved is not None:
-        fastest = min(statistics.median(samples[_COPY + name]) for name in copies)
-        row["copy_bytes_per_second"] = copied_bytes / fastest
-        row["limit_milliseconds"] = 1e3 * bytes_moved / row["copy_bytes_per_second"]
+    fastest = min(statistics.median(samples[_COPY + name]) for name in copies)
+    speed = copied_bytes / fastest
+    row["copy_bytes_per_second"] = speed
+    row["limit_milliseconds"] = None if bytes_moved is None else 1e3 * bytes_moved / speed
     return row
 
 

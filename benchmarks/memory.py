@@ -60,6 +60,15 @@ def peak_growth(run: Callable[[], object]) -> int | None:
         return None
 
 
+def available() -> int | None:
+    """Return how many bytes of memory are free to be used; None if not on Linux."""
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+    except OSError:
+        return None
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))
+
+
 def _status(key: str) -> int:
     lines = (_PROCESS / "status").read_text().splitlines()
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{key}:"))

@@ -1,8 +1,10 @@
 """The optimizers that are measured, and how many bytes each has to move."""
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torchwise
+from shapes import Shape, count
 
 
 class Case(NamedTuple):
@@ -13,12 +15,16 @@ class Case(NamedTuple):
         algorithm: the name of the function in `torchwise`.
         hyperparameters: those that are not torch's defaults.
         states: how many arrays of the parameters' size the state has.
+        matrices_only: whether it takes no other arrays than matrices.
+        factored: whether a matrix has only a row and a column of state, and a vector one array.
     """
 
     name: str
     algorithm: str
     hyperparameters: dict[str, Any]
     states: int
+    matrices_only: bool = False
+    factored: bool = False
 
     @property
     def class_name(self) -> str:
@@ -32,6 +38,24 @@ class Case(NamedTuple):
         Parameters and gradients are read, parameters written, and each state is read and written.
         """
         return (3 + 2 * self.states) * elements * itemsize
+
+    def traffic(self, shapes: Sequence[Shape]) -> int | None:
+        """Return the least bytes of one step in float32; None where memory is not the limit."""
+        if self.matrices_only:
+            return None  # products of matrices take the time
+        moved = self.bytes_moved(sum(map(count, shapes)))
+        if self.factored:
+            moved += sum(2 * 4 * _factored_state(shape) for shape in shapes)
+        return moved
+
+    def taken(self, shapes: Sequence[Shape]) -> list[Shape]:
+        """Return the shapes that the optimizer takes: all of them, or those of matrices."""
+        return [shape for shape in shapes if len(shape) == 2 or not self.matrices_only]
+
+
+def _factored_state(shape: Shape) -> int:
+    elements = count(shape)
+    return elements if len(shape) < 2 else elements // shape[-1] + elements // shape[-2]
 
 
 _LR = {"lr": 1e-3}
@@ -58,6 +82,7 @@ CASES = [
     Case("adadelta", "adadelta", _LR, 2),
     Case("asgd", "asgd", _LR, 1),
     Case("rprop", "rprop", _LR, 2),
-    Case("adafactor", "adafactor", _LR, 0),
+    Case("adafactor", "adafactor", _LR, 0, factored=True),
+    Case("muon", "muon", _LR, 1, matrices_only=True),
 ]
-# Not Muon, which takes matrices alone, nor LBFGS, whose step has no fixed cost.
+# SparseAdam and LBFGS, whose steps have no fixed cost, are in `others.py`.

@@ -1,7 +1,7 @@
 """Write `docs/performance.md` and its figures from the measurements in `benchmarks/results`.
 
-Run it from anywhere, after `step.py` and `scaling.py`. Whatever result is missing is missing on the
-page.
+Run it from anywhere, after `step.py`, `flax_step.py`, `others.py` and `scaling.py`. Whatever result
+is missing is missing on the page.
 """
 
 import argparse
@@ -10,14 +10,13 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import bars
 import figure
+import growth
+import tables
+import verdict
 
 _HERE = Path(__file__).parent
-_OURS = {
-    "torchwise": "functional",
-    "torchwise update": "functional, update",
-    "torchwise.optim": "stateful",
-}
 _HEAD = """---
 search:
   boost: 0.0001
@@ -27,38 +26,40 @@ description: "The time and the memory of a step in torchwise, optax and torch, m
 # Performance
 
 <!-- Written by benchmarks/page.py. Edit that file, and measure again. -->
+"""
+_HOW = """## How it is measured
 
-Times of one optimizer step, or of one training step where the workload says "train", measured in
-one process: all peers take turns, in an order drawn anew in every round, and a ratio is the median
-of the rounds' ratios. `torchwise` is the pure `transform.step`, jitted with donated buffers, and
-`torchwise update` the same with `update` and `optax.apply_updates`; `torchwise.optim` is stateful;
-optax is the chain that comes closest. How it is measured in detail is in `benchmarks/README.md`.
+Times are those of one optimizer step, or of one training step where the workload says "train". All
+peers take turns in one process, in an order drawn anew in every round. A ratio is theirs over ours
+in the same round, and its median over the rounds: above 1, torchwise is faster.
+
+`torchwise` is the pure `transform.step`, jitted with donated buffers, and `torchwise update` the
+same with `update` and `optax.apply_updates`; `torchwise.optim` is stateful. `optax` is the chain
+that comes closest, and is missing where there is none. Muon takes matrices alone: where a workload
+has other arrays, they are left out.
+
+The limit counts the bytes that must move, in float32 12 for a parameter and 8 for each number of
+its state, over the speed at which one large array is read and written in place on the same machine.
+Small workloads stay in caches, and can be below it. `benchmarks/README.md` says more.
 
 ```sh
 python benchmarks/step.py --out benchmarks/results
+python benchmarks/flax_step.py --out benchmarks/results
+python benchmarks/others.py --out benchmarks/results
 python benchmarks/scaling.py --out benchmarks/results
 python benchmarks/page.py
 ```
-
-An update does a few operations for every number that it reads, so memory sets its time. The limit
-counts the bytes that must move, in float32 12 for a parameter and 8 for each number of its state,
-over the speed at which one large array is read and written in place on the same machine. Small
-workloads stay in caches, and can be below it.
-
-In the rows "train", forward and backward take most of the time: where optax is level with torchwise
-and torch is not, it is the model's code that differs. A step of many small arrays is the runtime's
-work, a microsecond or more for every array that goes in and comes out, whoever updates it.
-
-On CPU, XLA gives a kernel one output, so parameters and state take two passes over memory. `step`
-makes both passes strip by strip where a model has several large parameters (see
-[Design](design.md)); `update` cannot, since optax adds its result to the parameters later.
 """
 _NOTHING = """
 Nothing has been measured for this version yet.
 """
+_FLAX = """## AdamW in a training step of Flax
+
+A transformer in Flax, jitted whole, with `torchwise.adamw` in the place of `optax.adamw`. The
+second optax says how far a ratio may be from 1 by chance.
+"""
 
 Result = dict[str, Any]
-Rows = Sequence[dict[str, Any]]
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -69,147 +70,87 @@ def main(argv: Sequence[str] | None = None) -> None:
     arguments = parser.parse_args(argv)
     figures = arguments.page.with_suffix("")
     figures.mkdir(exist_ok=True)
-    lines = [_HEAD]
-    for file in sorted(arguments.results.glob("step*.json"), key=lambda file: file.stem):
-        result = _read(file)
-        picture = figures / f"{file.stem}.png"
-        figure.draw_steps(result["rows"], picture)
-        lines += _section(result, f"{figures.name}/{picture.name}")
-    growth = arguments.results / "scaling.json"
-    if growth.exists():
-        result = _read(growth)
-        figure.draw_growth(result["rows"], figures / "scaling.png")
-        lines += _growth(result, f"{figures.name}/scaling.png")
-    text = "\n".join(lines) if len(lines) > 1 else _HEAD + _NOTHING
+    lines = list(_lines(arguments.results, figures))
+    text = "\n".join([_HEAD, *lines]) if lines else _HEAD + _NOTHING
     arguments.page.write_text(text.rstrip() + "\n")
 
 
-def _read(file: Path) -> Result:
-    result = json.loads(file.read_text())
-    for row in result["rows"]:
-        if "optimizer" not in row:  # measured before the key had this name
-            row["optimizer"] = row["recipe"]
-    return result
+def _lines(folder: Path, figures: Path) -> Iterator[str]:
+    files = sorted(folder.glob("step*.json"), key=lambda file: file.stem)
+    steps = {file.stem: _read(file) for file in files}
+    flax, others, scaling = (
+        _read(folder / f"{name}.json") for name in ("flax", "others", "scaling")
+    )
+    for stem, result in steps.items():
+        yield from _verdict(result, flax["rows"] if stem == "step" and flax else ())
+    if steps:
+        yield _HOW
+    for stem, result in steps.items():
+        figure.draw_steps(result["rows"], figures / f"{stem}.png")
+        yield from _section(result, f"{figures.name}/{stem}.png")
+    for result, head in ((flax, _FLAX), (others, "## SparseAdam and L-BFGS\n")):
+        if result:
+            yield head
+            yield from tables.times(result["rows"])
+    if scaling:
+        figure.draw_growth(scaling["rows"], figures / "scaling.png")
+        yield from growth.section(scaling, f"{figures.name}/scaling.png")
+
+
+def _read(file: Path) -> Result | None:
+    result = json.loads(file.read_text()) if file.exists() else None
+    return result if result and result["rows"] else None
+
+
+def _verdict(result: Result, flax_rows: Sequence[dict[str, Any]]) -> Iterator[str]:
+    environment, rows = result["environment"], result["rows"]
+    found = bars.bars(rows, flax_rows)
+    yield f"## In short: {_place(environment)}\n"
+    yield verdict.sentences(rows, found) + "\n"
+    yield "For every peer, in how many cells torchwise is faster / level / slower, and the range of"
+    yield "the ratios (theirs over ours, the median over the rounds):\n"
+    yield from verdict.table(rows)
+    yield "\nWhat sets these times:\n"
+    yield from verdict.reasons(rows, environment["backend"])
+    yield "\n### Against the project's bars\n"
+    yield "Times are those of the pure `step` where `torchwise.optim` is not named. Large models"
+    yield "have 25 million parameters and more. Ratios count as rounded to two digits.\n"
+    yield from verdict.bar_table(found)
+    yield ""
 
 
 def _section(result: Result, picture: str) -> Iterator[str]:
     environment, rows = result["environment"], result["rows"]
-    flags = " ".join(value for value in environment["flags"].values() if value)
-    yield f"## {environment['device']}, {environment['date'][:10]}\n"
-    yield from _machine(environment, flags)
+    yield f"## Details: {_place(environment)}\n"
+    yield from _machine(result)
     yield "### At a glance\n"
     yield "How many times as long as torchwise the others take: the least of all optimizers, and"
     yield "the most. Below 1, the other is faster.\n"
-    yield from _glance(rows)
+    yield from tables.glance(rows)
     yield f"\n![Time of a step by workload, optimizer and peer]({picture})\n"
     yield "### Compilation and memory\n"
     yield "The most of all optimizers, for the step alone; temporaries as a share of the parameters"
     yield "(a number takes 64 bytes, so that small arrays with dampening reach some per cent).\n"
-    yield from _compilation(rows)
+    yield from tables.compilation(rows)
     for optimizer in dict.fromkeys(row["optimizer"] for row in rows):
         yield f"\n### {optimizer}\n"
-        yield from _table([row for row in rows if row["optimizer"] == optimizer])
+        yield from tables.times([row for row in rows if row["optimizer"] == optimizer])
     yield ""
 
 
-def _machine(environment: dict[str, Any], flags: str) -> Iterator[str]:
+def _place(environment: dict[str, Any]) -> str:
+    return f"{environment['device']}, {environment['date'][:10]}"
+
+
+def _machine(result: Result) -> Iterator[str]:
+    environment = result["environment"]
+    flags = " ".join(value for value in environment["flags"].values() if value)
     versions = environment["versions"]
     known = ", ".join(f"{name} {version}" for name, version in versions.items() if version)
+    runs = result.get("runs") or [environment]
     yield f"{environment['processor']}, {environment['cores']} cores; {known}."
-    yield f"Load {environment['load']:.1f}."
+    yield f"Load before each run: {tables.loads(runs)}."
     yield f"Flags: `{flags}`.\n" if flags else ""
-
-
-def _glance(rows: Rows) -> Iterator[str]:
-    names = [name for name in _names(rows) if name not in _OURS]
-    yield f"| workload | torchwise | {' | '.join(names)} |"
-    yield f"| --- | --- |{' --- |' * len(names)}"
-    for workload in dict.fromkeys(row["workload"] for row in rows):
-        chosen = [row for row in rows if row["workload"] == workload]
-        for ours, way in _OURS.items():
-            if any(ours in row["ratios"] for row in chosen):
-                cells = [_range(chosen, ours, name) for name in names]
-                yield f"| {workload} | {way} | {' | '.join(cells)} |"
-
-
-def _range(rows: Rows, ours: str, name: str) -> str:
-    ratios = {
-        row["optimizer"]: row["ratios"][ours][name]
-        for row in rows
-        if name in row["ratios"].get(ours, {})
-    }
-    if not ratios:
-        return ""
-    least = min(ratios, key=ratios.__getitem__)
-    return f"{ratios[least]:.2f} ({least}) to {max(ratios.values()):.2f}"
-
-
-def _compilation(rows: Rows) -> Iterator[str]:
-    yield "| workload | seconds to compile | times optax's | temporaries | optax's |"
-    yield "| --- | ---: | ---: | ---: | ---: |"
-    steps = [row for row in rows if row["limit_milliseconds"]]  # the rest have a model in them
-    for workload in dict.fromkeys(row["workload"] for row in steps):
-        found = [
-            (row["elements"], row["peers"]["torchwise"], row["peers"].get("optax"))
-            for row in steps
-            if row["workload"] == workload
-        ]
-        seconds = max(ours["compile_seconds"] for _, ours, _ in found)
-        ratio = max(
-            ours["compile_seconds"] / theirs["compile_seconds"]
-            for _, ours, theirs in found
-            if theirs
-        )
-        shares = [_largest(found, side) for side in (1, 2)]
-        yield f"| {workload} | {seconds:.2f} | {ratio:.2f} | {' | '.join(shares)} |"
-
-
-def _largest(found: Sequence[tuple[Any, ...]], side: int) -> str:
-    share = max(one[side]["temporary_bytes"] / (4 * one[0]) for one in found if one[side])
-    return f"{100 * share:.2f} %"
-
-
-def _table(rows: Rows) -> Iterator[str]:
-    names = _names(rows)
-    yield f"| ms | {' | '.join(names)} | limit |"
-    yield f"| --- |{' ---: |' * (len(names) + 1)}"
-    for row in rows:
-        cells = [_cell(row, name) for name in names]
-        limit = row["limit_milliseconds"]
-        cells.append("" if limit is None else _short(limit))
-        yield f"| {row['workload']} | {' | '.join(cells)} |"
-
-
-def _growth(result: Result, picture: str) -> Iterator[str]:
-    rows = result["rows"]
-    yield f"## Growth: {rows[0]['optimizer']}\n"
-    yield "With the number of arrays of 16 x 16, and with the elements of one array.\n"
-    yield f"![Time of a step and of compilation by arrays and elements]({picture})\n"
-    names = _names(rows)
-    yield f"| ms | {' | '.join(names)} | compile s | optax compile s |"
-    yield f"| --- |{' ---: |' * (len(names) + 2)}"
-    for row in rows:
-        size = f"{row['arrays']:,} arrays" if row["axis"] == "arrays" else f"{row['elements']:,}"
-        cells = [_cell(row, name) for name in names]
-        cells += [f"{row['peers'][name]['compile_seconds']:.2f}" for name in ("torchwise", "optax")]
-        yield f"| {size} | {' | '.join(cells)} |"
-
-
-def _names(rows: Rows) -> list[str]:
-    return list(dict.fromkeys(name for row in rows for name in row["peers"]))
-
-
-def _cell(row: dict[str, Any], name: str) -> str:
-    """The median, and how many times as long as `torchwise`."""
-    if name not in row["peers"]:
-        return ""
-    time = _short(row["peers"][name]["milliseconds"]["median"])
-    ratio = row["ratios"]["torchwise"].get(name)
-    return time if ratio is None else f"{time} ({ratio:.2f} x)"
-
-
-def _short(milliseconds: float) -> str:
-    return f"{milliseconds:.3g}" if milliseconds < 100 else f"{milliseconds:.0f}"
 
 
 if __name__ == "__main__":

@@ -3,27 +3,24 @@
 import functools
 import importlib.util
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-import optax
 
-import torchwise
+from chains import Pure, optax_chains, torchwise_chains
 from optimizers import Case
 from shapes import Shape
 from torchwise import optim
 
-FUNCTIONAL = "torchwise"
-UPDATE = "torchwise update"
 STATEFUL = "torchwise.optim"
-OPTAX = "optax"
-_TORCH = {
+TORCH = {
     "torch": {},
     "torch foreach": {"foreach": True},
     "torch fused": {"fused": True},
 }
+_ONE_ARRAY_AT_A_TIME = ("muon",)  # all that torch has
 _FUSED_IN_TORCH = ("sgd", "adagrad", "adam", "adamw")
 
 
@@ -41,70 +38,30 @@ class Stepper(NamedTuple):
     temporary_bytes: int | None
 
 
-class Pure(NamedTuple):
-    """An optimizer as two pure functions.
+def prepare(
+    case: Case, shapes: Sequence[Shape], chosen: Collection[str] | None = None
+) -> dict[str, Stepper]:
+    """Return a stepper for each library that has the optimizer, all with the same gradients.
 
-    Attributes:
-        init: params -> state.
-        step: (grads, state, params) -> (params, state).
+    Args:
+        case: the optimizer.
+        shapes: of the parameters.
+        chosen: names of the peers that are wanted; None means all of them.
     """
-
-    init: Callable[..., Any]
-    step: Callable[..., tuple[Any, Any]]
-
-
-def prepare(case: Case, shapes: Sequence[Shape]) -> dict[str, Stepper]:
-    """Return a stepper for each library that has the optimizer, all with the same gradients."""
     generator = np.random.default_rng(0)
-    arrays = [0.01 * generator.standard_normal(shape, np.float32) for shape in shapes]
-    grads = [jax.device_put(array) for array in arrays]
-    steppers = {name: _functional(pure, grads) for name, pure in torchwise_chains(case).items()}
-    steppers[STATEFUL] = _stateful(case, grads)
-    steppers |= {name: _functional(pure, grads) for name, pure in optax_chains(case).items()}
+    grads = [
+        0.01 * jax.device_put(generator.standard_normal(shape, np.float32)) for shape in shapes
+    ]
+    builders: dict[str, Callable[[], Stepper]] = {
+        name: functools.partial(_functional, pure, grads)
+        for name, pure in torchwise_chains(case).items()
+    }
+    builders[STATEFUL] = functools.partial(stateful, case, grads)
+    for name, pure in optax_chains(case).items():
+        builders[name] = functools.partial(_functional, pure, grads)
     for name in torch_implementations(case):
-        steppers[name] = _torch(case, name, arrays)
-    return steppers
-
-
-def torchwise_chains(case: Case) -> dict[str, Pure]:
-    """Return our chain for a case, used in two ways."""
-    ours = getattr(torchwise, case.algorithm)(**case.hyperparameters)
-    return {FUNCTIONAL: Pure(ours.init, ours.step), UPDATE: _updating(ours)}
-
-
-def _updating(transform: optax.GradientTransformation) -> Pure:
-    def step(grads: Any, state: Any, params: Any) -> tuple[Any, Any]:
-        updates, state = transform.update(grads, state, params)
-        return optax.apply_updates(params, updates), state
-
-    return Pure(transform.init, step)
-
-
-# What optax has under the same names as torch, but for the rate, with the defaults of torch.
-_OPTAX: dict[str, Callable[..., Any]] = {
-    "sgd": optax.sgd,
-    "adagrad": functools.partial(optax.adagrad, initial_accumulator_value=0.0, eps=1e-10),
-    "rmsprop": functools.partial(optax.rmsprop, decay=0.99, eps=1e-8, eps_in_sqrt=False),
-    "adam": optax.adam,
-    "adamw": optax.adamw,
-    "adamax": optax.adamax,
-    "nadam": optax.nadam,
-    "radam": optax.radam,
-    "adadelta": functools.partial(optax.adadelta, rho=0.9, eps=1e-6),
-    "rprop": optax.rprop,
-}
-
-
-def optax_chains(case: Case) -> dict[str, Pure]:
-    """Return optax's chain for a case; none with dampening, AMSGrad or averages of ASGD's kind."""
-    values = dict(case.hyperparameters)
-    if case.algorithm not in _OPTAX or {"dampening", "amsgrad"} & {*values}:
-        return {}
-    decoupled = case.algorithm == "adamw"
-    decay = None if decoupled else values.pop("weight_decay", None)
-    rule = _OPTAX[case.algorithm](values.pop("lr"), **values)
-    whole = rule if decay is None else optax.chain(optax.add_decayed_weights(decay), rule)
-    return {OPTAX: _updating(whole)}
+        builders[name] = functools.partial(in_torch, case, name, grads)
+    return {name: build() for name, build in builders.items() if chosen is None or name in chosen}
 
 
 def compiled(step: Callable[..., Any], *args: Any) -> tuple[Any, float, int | None]:
@@ -131,9 +88,11 @@ def _functional(pure: Pure, grads: list[jax.Array]) -> Stepper:
     return Stepper(step, duration, temporary)
 
 
-def _stateful(case: Case, grads: list[jax.Array]) -> Stepper:
-    optimizer = stateful_optimizer(case, [jax.numpy.ones_like(grad) for grad in grads])
-    parameters = optimizer.param_groups[0]["params"]
+def stateful(case: Case, grads: Sequence[jax.Array], groups: int = 1) -> Stepper:
+    """Return our stateful optimizer at work, with so many groups, each with its rate."""
+    params = [jax.numpy.ones_like(grad) for grad in grads]
+    optimizer = stateful_optimizer(case, grouped(case, params, groups))
+    parameters = [one for group in optimizer.param_groups for one in group["params"]]
     for parameter, grad in zip(parameters, grads):
         parameter.grad = grad
 
@@ -151,6 +110,14 @@ def first_call(step: Callable[[], object]) -> float:
     return time.perf_counter() - start
 
 
+def grouped(case: Case, params: list[Any], groups: int) -> list[Any]:
+    """Return the parameters; with several groups, the groups, which differ in their rates."""
+    if groups == 1:
+        return params
+    rates = [case.hyperparameters["lr"] * 0.99**group for group in range(groups)]
+    return [{"params": params[group::groups], "lr": rate} for group, rate in enumerate(rates)]
+
+
 def stateful_optimizer(case: Case, params: Any) -> optim.Optimizer:
     """Return our stateful optimizer for a case."""
     return getattr(optim, case.class_name)(params, **case.hyperparameters)
@@ -158,13 +125,15 @@ def stateful_optimizer(case: Case, params: Any) -> optim.Optimizer:
 
 def torch_implementations(case: Case) -> list[str]:
     """Return the names of torch's implementations of a case, where it is installed."""
-    if not _has_torch():
+    if not has_torch():
         return []
+    if case.algorithm in _ONE_ARRAY_AT_A_TIME:
+        return ["torch"]
     fused = case.algorithm in _FUSED_IN_TORCH
-    return [name for name in _TORCH if fused or name != "torch fused"]
+    return [name for name in TORCH if fused or name != "torch fused"]
 
 
-def _has_torch() -> bool:
+def has_torch() -> bool:
     """Whether torch is installed, for the devices that JAX uses."""
     if importlib.util.find_spec("torch") is None:
         return False
@@ -173,17 +142,20 @@ def _has_torch() -> bool:
     return torch_device() == "cpu" or torch.cuda.is_available()
 
 
-def _torch(case: Case, name: str, arrays: Sequence[np.ndarray]) -> Stepper:
+def in_torch(case: Case, name: str, arrays: Sequence[jax.Array], groups: int = 1) -> Stepper:
+    """Return torch's optimizer at work, with so many groups, each with its rate."""
     import torch
 
-    grads = [torch.from_numpy(array).to(torch_device()) for array in arrays]
+    grads = [torch.from_dlpack(array) for array in arrays]  # the same memory: nobody writes it
     params = [torch.ones_like(grad, requires_grad=True) for grad in grads]
     for param, grad in zip(params, grads):
         param.grad = grad
-    return Stepper(functools.partial(_torch_step, torch_optimizer(case, name, params)), None, None)
+    optimizer = torch_optimizer(case, name, grouped(case, params, groups))
+    return Stepper(functools.partial(torch_step, optimizer), None, None)
 
 
-def _torch_step(optimizer: Any) -> None:
+def torch_step(optimizer: Any) -> None:
+    """Take a step, to its end."""
     optimizer.step()
     wait_for_torch()
 
@@ -192,7 +164,7 @@ def torch_optimizer(case: Case, name: str, params: Any) -> Any:
     """Return torch's optimizer for a case, in one of its implementations."""
     from torch import optim
 
-    return getattr(optim, case.class_name)(params, **case.hyperparameters, **_TORCH[name])
+    return getattr(optim, case.class_name)(params, **case.hyperparameters, **TORCH[name])
 
 
 def wait_for_torch() -> None:

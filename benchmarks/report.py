@@ -20,10 +20,11 @@ def text(rows: Sequence[Row]) -> str:
 def lost_cells(row: Row) -> list[str]:
     """Return a line for each peer that is faster than torchwise, for each way of using it."""
     return [
-        f"{row['workload']}, {row['optimizer']}: "
+        f"{row['workload']} ({row['arrays']} arrays, {row['elements']:,} elements), "
+        f"{row['optimizer']}: "
         f"{ours} takes {1 / ratio:.2f} times as long as {peer}"
         for ours in OURS
-        for peer, ratio in row["ratios"][ours].items()
+        for peer, ratio in row["ratios"].get(ours, {}).items()
         if ratio * _EVEN < 1
     ]
 
@@ -34,6 +35,8 @@ def _block(row: Row) -> str:
     if row["limit_milliseconds"] is not None:
         speed = row["copy_bytes_per_second"] / 1e9
         title += f"; limit {row['limit_milliseconds']:.3f} ms at {speed:.1f} GB/s"
+    if not row.get("steady", True):
+        title += "; the memory's speed was not that of other rows"
     lines = [_line(row, name, found) for name, found in row["peers"].items()]
     return "\n".join([title, *_aligned([_HEADER, *lines])])
 
@@ -44,7 +47,7 @@ def _line(row: Row, name: str, found: dict[str, Any]) -> tuple[str, ...]:
     return (
         name,
         f"{median:.3f}",
-        _number(row["ratios"][OURS[0]].get(name), ".2f"),
+        _number(row["ratios"].get(OURS[0], {}).get(name), ".2f"),
         _number(None if limit is None else median / limit, ".2f"),
         _number(found["compile_seconds"], ".2f"),
         _number(_megabytes(found["temporary_bytes"]), ".1f"),

@@ -1,6 +1,16 @@
 """The shapes that the benchmarks and the structural tests use; all in elements, nothing loaded."""
 
+import math
+
 Shape = tuple[int, ...]
+
+
+def count(shape: Shape) -> int:
+    """Return the number of elements."""
+    return math.prod(shape)
+
+
+_WIDTH = 768  # of GPT-2 small
 
 
 def resnet50() -> list[Shape]:
@@ -19,17 +29,21 @@ def resnet50() -> list[Shape]:
 
 def gpt2_small() -> list[Shape]:
     """Return the 148 parameter shapes of GPT-2 small (124M elements)."""
-    width = 768
-    norm: list[Shape] = [(width,), (width,)]
-    block = [*norm, (width, 3 * width), (3 * width,), (width, width), (width,)]
-    block += [*norm, (width, 4 * width), (4 * width,), (4 * width, width), (width,)]
-    return [(50257, width), (1024, width), *(block * 12), *norm]
+    return [(50257, _WIDTH), (1024, _WIDTH), *(gpt2_block() * 12), (_WIDTH,), (_WIDTH,)]
+
+
+def gpt2_block() -> list[Shape]:
+    """Return the 12 parameter shapes of one of its blocks (7.1M elements)."""
+    norm: list[Shape] = [(_WIDTH,), (_WIDTH,)]
+    block = [*norm, (_WIDTH, 3 * _WIDTH), (3 * _WIDTH,), (_WIDTH, _WIDTH), (_WIDTH,)]
+    return [*block, *norm, (_WIDTH, 4 * _WIDTH), (4 * _WIDTH,), (4 * _WIDTH, _WIDTH), (_WIDTH,)]
 
 
 SHAPES: dict[str, list[Shape]] = {
     "one array of 25M": [(25_000_000,)],
     "ResNet-50": resnet50(),
     "GPT-2 small": gpt2_small(),
+    "GPT-2 block": gpt2_block(),
     "400 of 16 x 16": [(16, 16)] * 400,
     "2000 of 16 x 16": [(16, 16)] * 2000,
 }

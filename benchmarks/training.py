@@ -7,15 +7,17 @@ import jax
 import jax.numpy as jnp
 import optax
 
+import chains
 import peers
+from chains import Pure
 from models import Model, Ops
 from optimizers import Case
-from peers import Pure, Stepper
+from peers import Stepper
 
 
 def prepare(case: Case, model: Model) -> dict[str, Stepper]:
     """Return a stepper for each library: one compiled program in JAX, eager calls in torch."""
-    ours, theirs = peers.torchwise_chains(case), peers.optax_chains(case)
+    ours, theirs = chains.torchwise_chains(case), chains.optax_chains(case)
     steppers = {name: _functional(pure, model) for name, pure in ours.items()}
     steppers[peers.STATEFUL] = _stateful(case, model)
     steppers |= {name: _functional(pure, model) for name, pure in theirs.items()}

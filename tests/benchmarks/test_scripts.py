@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-import groups
 import host
+import page
 import plan
 
 pytestmark = pytest.mark.slow
@@ -38,7 +38,7 @@ ENVIRONMENT = {
 }
 
 
-def run(script, out, *arguments):
+def run(script, out, *arguments, figure=True):
     path = str(ROOT / "benchmarks" / script)
     command = [sys.executable, path, "--quick", "--out", str(out), *arguments]
     process = subprocess.run(
@@ -51,8 +51,10 @@ def run(script, out, *arguments):
     )
     assert process.returncode == 0, process.stderr[-4000:]
     stem = out / script.removesuffix(".py")
-    assert stem.with_suffix(".png").read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
-    return json.loads(stem.with_suffix(".json").read_text()), process.stdout
+    if figure:
+        assert stem.with_suffix(".png").read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
+    file = stem.with_suffix(".json")
+    return json.loads(file.read_text()) if file.exists() else None, process.stdout
 
 
 def check_row(row, peers):
@@ -101,6 +103,43 @@ def test_step_prints_the_table(step):
         assert words in output
 
 
+def test_a_run_that_goes_on_measures_what_is_missing(step, tmp_path):
+    result, _ = step
+    kept = {**result, "rows": result["rows"][:1]}
+    (tmp_path / "step.json").write_text(json.dumps(kept))
+    chosen = ["--shapes", "4 of 8 x 8", "--optimizers", *list(OPTIMIZERS)[:2], "--continue"]
+    again, _ = run("step.py", tmp_path, *chosen)
+    assert again["rows"][0] == kept["rows"][0]
+    assert [row["optimizer"] for row in again["rows"]] == list(OPTIMIZERS)[:2]
+    assert len(again["runs"]) == 2
+
+
+def test_the_page_begins_with_a_verdict(step, tmp_path):
+    results = tmp_path / "results"
+    results.mkdir()
+    (results / "step.json").write_text(json.dumps(step[0]))
+    document = tmp_path / "performance.md"
+    page.main(["--results", str(results), "--page", str(document)])
+    text = document.read_text()
+    headings = re.findall(r"^##+ ([\w' -]+)", text, re.MULTILINE)
+    assert headings[:3] == ["In short", "Against the project's bars", "How it is measured"]
+    assert "| optax / torchwise: everywhere | ≥ 1.00 |" in text
+    for name in OPTIMIZERS:
+        assert f"### {name}\n" in text
+
+
+@pytest.mark.exhaustive
+@pytest.mark.parametrize(
+    ("script", "rows"), [("others.py", ["sparse adam", "lbfgs"]), ("flax_step.py", ["adamw"])]
+)
+def test_the_other_scripts(tmp_path, script, rows):
+    run(script, tmp_path, "--name", "found", figure=False)
+    found = json.loads((tmp_path / "found.json").read_text())["rows"]
+    assert [row["optimizer"] for row in found] == rows
+    for row in found:
+        assert all(ratio > 0 for ratio in row["ratios"]["torchwise"].values())
+
+
 @pytest.mark.exhaustive
 def test_scaling(tmp_path):
     result, output = run("scaling.py", tmp_path)
@@ -109,11 +148,19 @@ def test_scaling(tmp_path):
     assert sizes == [
         ("arrays", 2, 512),
         ("arrays", 4, 1024),
+        ("groups", 2, 512),
+        ("groups", 2, 512),
         ("elements", 1, 10),
         ("elements", 1, 100),
     ]
     for row in result["rows"]:
-        check_row(row, PEERS)
+        if row["axis"] != "groups":
+            check_row(row, PEERS)
+    grouped = [row for row in result["rows"] if row["axis"] == "groups"]
+    assert [row["groups"] for row in grouped] == [1, 2]
+    for row in grouped:
+        assert set(row["peers"]) == {"torchwise.optim", "one group"} | TORCH
+        assert set(row["ratios"]) == {"torchwise.optim"}
     assert "by elements" in output
 
 
@@ -132,13 +179,6 @@ def test_the_plan_by_hand():
     assert plan.devices_needed(adagrad, 10**12, h100) == 300
     # 20 bytes for each parameter through 300 times 3.35 TB/s
     assert plan.seconds(adagrad, 10**12, h100, 300) == pytest.approx(20e12 / (300 * 3.35e12))
-
-
-def test_groups_prints_a_line_for_each_kind(capsys):
-    groups.main(["--quick"])
-    lines = capsys.readouterr().out.splitlines()
-    assert len(lines) == 6
-    assert all("times one group" in line for line in lines)
 
 
 def test_host_prints_both_times(capsys):
