@@ -38,6 +38,16 @@ def test_an_example_learns(name, argv, least, capsys):
     assert f"test accuracy: {accuracy:.1%}" in printed
 
 
+def test_the_page_shows_every_example():
+    page = (FOLDER.parent / "docs" / "examples.md").read_text()
+    names = [getattr(row, "values", row)[0] for row in EXAMPLES]
+    assert names
+    for name in names:
+        assert f'--8<-- "examples/{name}.py"' in page
+        assert f"(#{name}py)" in page
+        assert len((FOLDER / f"{name}.py").read_text().splitlines()) <= 90
+
+
 def torchs(norm=None):
     """The network of the examples in torch, with the names that their files have."""
     nn, net = torch.nn, torch.nn.Sequential()
