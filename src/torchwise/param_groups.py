@@ -24,7 +24,8 @@ class Grouping:
 
     Attributes:
         members: for each group, where its parameters stand among the leaves, in the group's order.
-        labels: a tree like the parameters, with the number of the group of each.
+        labels: a tree like the parameters, with the number of the group of each, without Flax's
+            variables: `nnx.Optimizer` passes them to `init`, and arrays alone to `update`.
         options: for each group, the state dict's group without its parameters, or None.
         saved: the leaves whose state was in the state dict, in its order.
         ids: the name that the state dict had for the id of each leaf; None if it counted.
@@ -117,14 +118,16 @@ def _regrouped(grouping: Grouping, chains: Any, front: Any) -> ParamGroups:
 def _labels(grouping: Grouping, params: Any) -> Any:
     """Return the number of the group of each parameter, for a tree of the same structure."""
     labels = grouping.labels
-    placeholder = params is not None and not jax.tree.leaves(params)  # optax asks with one
-    if not placeholder and jax.tree.structure(params) != jax.tree.structure(labels):
+    if params is not None and not jax.tree.leaves(params):  # optax asks with a placeholder
+        return labels
+    if jax.tree.structure(trees.without_variables(params)) != jax.tree.structure(labels):
         raise ValueError(_other_parameters("init", labels, params))
-    return labels
+    return jax.tree.structure(params).unflatten(jax.tree.leaves(labels))
 
 
 def _other_parameters(call: str, labels: Any, params: Any) -> str:
-    problem = first_difference(labels, params, "the groups", "params")
+    bare = trees.without_variables(params)
+    problem = first_difference(labels, bare, "the groups", "params")
     return (
         f"{call}(): the groups were made for other parameters: {problem}; pass params as "
         "from_state_dict(state_dict, params) got them"
@@ -182,7 +185,7 @@ def _owners(call: str, routing: Routing, gradients: Sequence[Any], params: Any) 
     if len(routing.chains) == 1:
         return [set(range(len(gradients)))]
     labels = routing.grouping.labels
-    found = Frame(params).read(labels)
+    found = Frame(trees.without_variables(params)).read(labels)
     if found is None:
         raise ValueError(_other_parameters(call, labels, params))
     entries = zip(jax.tree.leaves_with_path(params), gradients, found)
@@ -235,7 +238,7 @@ def group_leaves(
         saved: see `Grouping`.
         **facts: `ids` and `ordered` of `Grouping`.
     """
-    structure = jax.tree.structure(params)
+    structure = jax.tree.structure(trees.without_variables(params))
     owner = {leaf: number for number, leaves in enumerate(members) for leaf in leaves}
     labels = structure.unflatten([owner[leaf] for leaf in range(structure.num_leaves)])
     kept = (None,) * len(members) if options is None else tuple(options)

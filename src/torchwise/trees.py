@@ -23,6 +23,21 @@ def path_name(path: Any) -> str:
     return jax.tree_util.keystr(keys, simple=True, separator=".")
 
 
+def without_variables(tree: Any) -> Any:
+    """Return a tree with what Flax's variables hold in the place of the variables."""
+
+    def is_variable(node: Any) -> bool:
+        return type(node).__module__.startswith("flax.") and hasattr(node, "get_value")
+
+    def held(node: Any) -> Any:
+        # An array, or the MaskedNode that optax has put in its place.
+        return jax.tree.leaves(node, is_leaf=lambda inner: inner is not node)[0]
+
+    return jax.tree.map(
+        lambda node: held(node) if is_variable(node) else node, tree, is_leaf=is_variable
+    )
+
+
 def is_missing(grad: Any) -> bool:
     """Whether a gradient says that its parameter is to be left alone."""
     return (

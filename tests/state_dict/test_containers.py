@@ -45,6 +45,11 @@ def assert_same(one, other):
             np.testing.assert_array_equal(value, other["state"][key][name])
 
 
+def assert_same_arrays(one, other):
+    assert len(jax.tree.leaves(one)) == len(jax.tree.leaves(other)) > 0
+    jax.tree.map(np.testing.assert_array_equal, nnx.as_pure(one), nnx.as_pure(other))
+
+
 def chain_state(state):
     """The one state of a chain that a container's state holds."""
     leaves = jax.tree.leaves(state, is_leaf=lambda node: isinstance(node, ChainState))
@@ -203,6 +208,49 @@ def test_the_groups_of_the_optimizer_of_flax():
         ["linear.bias", "norm.weight", "norm.bias"],
     ]
     assert saved["state"][0]["momentum_buffer"].shape == (3, 2)
+
+
+@pytest.mark.parametrize("form", [lambda state: state, nnx.as_pure], ids=["variables", "arrays"])
+def test_grouped_in_the_optimizer_of_flax(form):
+    """It passes variables to `init`, and arrays to `update`; groups may be made of either."""
+
+    def start(transform):
+        model = Model()
+        return model, nnx.Optimizer(model, transform, wrt=nnx.Param)
+
+    params = form(nnx.state(Model(), nnx.Param))
+    groups = [{}, {"match": ["*.bias", "norm.scale"], "weight_decay": 0.0}]
+    transform = torchwise.grouped(torchwise.adam, params, groups, lr=0.1, weight_decay=0.5)
+    grads = jax.tree.map(jnp.ones_like, nnx.state(Model(), nnx.Param))
+    model, optimizer = start(transform)
+    state = transform.init(params)
+    for _ in range(2):
+        optimizer.update(model, grads)
+        updates, state = transform.update(form(grads), state, params)
+        params = optax.apply_updates(params, updates)
+    after = nnx.state(model, nnx.Param)
+    assert_same_arrays(after, params)
+
+    options = {"layout": torchwise.layouts.flax_nnx(model), "order": "given"}
+    saved = torchwise.to_state_dict(transform, optimizer.opt_state, after, **options)
+    assert_same(saved, torchwise.to_state_dict(transform, state, params, **options))
+    assert [group["weight_decay"] for group in saved["param_groups"]] == [0.5, 0.0]
+
+    loaded, state = torchwise.from_state_dict(saved, form(after), layout=options["layout"])
+    resumed, again = start(loaded)
+    nnx.update(resumed, after)
+    nnx.update(again.opt_state, nnx.state(nnx.as_pure(state)))
+    optimizer.update(model, grads)
+    again.update(resumed, grads)
+    assert_same_arrays(nnx.state(model, nnx.Param), nnx.state(resumed, nnx.Param))
+
+
+def test_groups_of_other_parameters_in_the_optimizer_of_flax():
+    params = nnx.state(nnx.Linear(2, 3, rngs=nnx.Rngs(0)), nnx.Param)
+    groups = [{}, {"match": "bias", "weight_decay": 0.0}]
+    transform = torchwise.grouped(torchwise.adam, params, groups, weight_decay=0.5)
+    with pytest.raises(ValueError, match="the groups were made for other parameters"):
+        nnx.Optimizer(Model(), transform, wrt=nnx.Param)
 
 
 REFUSED = {

@@ -1,5 +1,7 @@
 """The same model in torch, Flax nnx and Equinox: parameters, forward pass and optimizer state."""
 
+import functools
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -7,7 +9,7 @@ import numpy as np
 import optax
 import pytest
 import torch
-from flax import nnx
+from flax import linen, nnx
 from state_dict_tools import as_numpy, assert_same_dict
 
 import torchwise
@@ -223,6 +225,64 @@ def test_a_state_and_a_pure_dict_have_no_types():
         with pytest.raises(TypeError, match="pass the module itself"):
             layouts.flax_nnx(tree)
         assert sorted(torchwise.params_to_state_dict(tree, layout=layout)) == sorted(names)
+
+
+def linear_of_equinox():
+    return eqx.nn.Linear(2, 2, key=jax.random.key(0))
+
+
+def flax_linen(model):
+    return layouts.flax_linen(model, jnp.ones((1, 2)))
+
+
+@pytest.mark.parametrize(
+    ("call", "model", "got"),
+    [
+        (layouts.equinox, lambda: nnx.state(NnxModel()), "got State, .* module of Equinox: pass"),
+        (layouts.equinox, NnxModel, r"got NnxModel, .*for a model of Flax NNX, call flax_nnx\(\)"),
+        (
+            layouts.equinox,
+            lambda: {"w": jnp.ones(2)},
+            "got dict, .* no module of Equinox: pass the",
+        ),
+        (layouts.equinox, lambda: jnp.ones(2), "got ArrayImpl, .* no module of Equinox"),
+        (layouts.equinox, lambda: EquinoxModel, "got the class EquinoxModel"),
+        (
+            layouts.equinox,
+            lambda: linen.Dense(2),
+            r"for a model of Flax Linen, call flax_linen\(\)",
+        ),
+        (layouts.flax_nnx, linear_of_equinox, r"for a model of Equinox, call equinox\(\)"),
+        (layouts.flax_nnx, lambda: linen.Dense(2), r"for a model of Flax Linen, call flax_linen"),
+        (flax_linen, NnxModel, r"got NnxModel, .*for a model of Flax NNX, call flax_nnx\(\)"),
+        (flax_linen, lambda: {"w": jnp.ones(2)}, "got dict, .* no module of Flax Linen: pass"),
+    ],
+)
+def test_what_is_no_model_of_the_library_is_refused(call, model, got):
+    with pytest.raises(TypeError, match=got):
+        call(model())
+
+
+def test_modules_in_containers_and_parts_of_models_are_models():
+    linear = linear_of_equinox()
+    params, static = eqx.partition(linear, eqx.is_inexact_array)
+    assert layouts.equinox({"a": linear}).rename == {"a.weight": "a.weight", "a.bias": "a.bias"}
+    assert layouts.equinox(params) == layouts.equinox(linear)
+    assert layouts.equinox(static).rename == {}
+    by_name = layouts.flax_nnx({"a": nnx.Linear(2, 2, rngs=nnx.Rngs(0))})
+    assert by_name.permute == {"a.kernel": (1, 0)}
+
+
+def test_a_state_of_equinox_is_no_part_of_the_model():
+    norm = functools.partial(eqx.nn.BatchNorm, 2, axis_name="batch", mode="batch")
+    model, state = eqx.nn.make_with_state(norm)()
+    for wrong in ((model, state), [state, model]):
+        with pytest.raises(TypeError, match=r"as the second argument, as in equinox\(model, state"):
+            layouts.equinox(wrong)
+    with pytest.raises(TypeError, match="got State, in which there is no module of Equinox"):
+        layouts.equinox(state, model)
+    with pytest.raises(TypeError, match=r"got tuple as the state: pass the eqx\.nn\.State"):
+        layouts.equinox(model, (model, state))
 
 
 def test_shapes_may_stand_for_arrays():

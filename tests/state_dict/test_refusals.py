@@ -51,11 +51,11 @@ REFUSED = {
         UNKNOWN,
         [f"group 0: no optimizer has the keys 'lr', 'velocity'; supported are {SUPPORTED}"],
     ),
-    "too few": (sgd_dict(params=[0]), ["1 parameters in the state dict, 2 in the tree"]),
+    "too few": (sgd_dict(params=[0]), ["1 parameter in the state dict, 2 in the tree"]),
     "an id twice": (sgd_dict(params=[0, 0]), ["an id is in the groups twice"]),
     "other names": (sgd_dict(**NAMED), ["missing 'w'", "unexpected 'weight'"]),
     "a name twice": (sgd_dict(param_names=["b", "b"]), ["missing 'w'", "same name twice in"]),
-    "names too few": (sgd_dict(param_names=["b"]), ["1 names for 2 parameters"]),
+    "names too few": (sgd_dict(param_names=["b"]), ["1 name for 2 parameters"]),
     "shapes": (
         buffers((3,), (3, 2)),
         [

@@ -5,10 +5,11 @@ from types import MappingProxyType
 from typing import Any
 
 from torchwise.layouts.equinox_layers import WHOLE, counterpart, kind
-from torchwise.layouts.equinox_statistics import indices, statistics
+from torchwise.layouts.equinox_statistics import indices, refuse_states, statistics
 from torchwise.layouts.flax import assembled
 from torchwise.layouts.layer import UndescribedError, layers_of
 from torchwise.layouts.naming import Names
+from torchwise.layouts.refusals import require_modules
 from torchwise.layouts.walk import arrays_of
 from torchwise.state_dict.layout import Layout
 
@@ -38,6 +39,8 @@ def equinox(
         tied: see `Layout`.
 
     Raises:
+        TypeError: for what holds no module, as a state or a dict of arrays, for a model of another
+            library, for a `State` in the place of the model or in it, and for a state that is none.
         ValueError: naming the layers that torch does not have or has in another way, and what is
             said of modules that are not there.
 
@@ -52,8 +55,11 @@ def equinox(
     def whole(kind: str, path: str) -> bool:
         return kind in WHOLE and not names.mentions_inside(path)
 
+    found_arrays = arrays_of(model)
+    require_modules("equinox", model, found_arrays)
+    refuse_states(model, state, found_arrays)
     inside = [f"{path}." for path in indices(model)]
-    arrays = [array for array in arrays_of(model) if not array.path.startswith((*inside,))]
+    arrays = [array for array in found_arrays if not array.path.startswith((*inside,))]
     found, problems = [], []
     for layer in layers_of(arrays, kind, whole):
         try:

@@ -1,12 +1,12 @@
 """Statistics of Equinox's BatchNorm, which are in an `eqx.nn.State` beside the model."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
 import numpy as np
 
-from torchwise.layouts.layer import Layer
+from torchwise.layouts.layer import Array, Layer
 from torchwise.layouts.naming import Names
 from torchwise.layouts.walk import owners_of
 from torchwise.state_dict.layout import Layout
@@ -21,6 +21,24 @@ def indices(model: Any) -> dict[str, Any]:
     """Return the `StateIndex` nodes of a model by their paths."""
     entries = jax.tree.leaves_with_path(model, is_leaf=_is_index)
     return {path_name(path): node for path, node in entries if _is_index(node)}
+
+
+def refuse_states(model: Any, state: Any, arrays: Sequence[Array]) -> None:
+    """Refuse a `State` among the modules, and anything else in its place.
+
+    Raises:
+        TypeError: saying what goes where.
+    """
+    if state is not None and not _is_state(state):
+        raise TypeError(
+            f"equinox(): got {type(state).__name__} as the state: pass the eqx.nn.State that "
+            "eqx.nn.make_with_state returns with the model"
+        )
+    if any(_is_state(node) for node in (model, *(one for a in arrays for one in a.owners))):
+        raise TypeError(
+            "equinox(): got an eqx.nn.State in the model: pass it as the second argument, as in "
+            "equinox(model, state)"
+        )
 
 
 def statistics(layout: Layout, model: Any, state: Any, names: Names) -> Layout:
@@ -93,6 +111,10 @@ def _batch_norms(model: Any) -> Iterator[tuple[tuple[str, ...], list[Any], Any]]
 
 def _of_pair(by_path: Mapping[str, Any]) -> dict[str, Any]:
     return {f"0.{path}": value for path, value in by_path.items()}
+
+
+def _is_state(node: Any) -> bool:
+    return type(node).__name__ == "State" and type(node).__module__.startswith("equinox.")
 
 
 def _is_index(node: Any) -> bool:

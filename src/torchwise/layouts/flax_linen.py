@@ -11,6 +11,7 @@ from torchwise.layouts.flax import layout_of
 from torchwise.layouts.flax_layers import WHOLE, kind
 from torchwise.layouts.layer import Array, layers_of
 from torchwise.layouts.naming import Names
+from torchwise.layouts.refusals import require_modules
 from torchwise.state_dict.layout import Layout
 from torchwise.trees import path_name
 
@@ -46,6 +47,7 @@ def flax_linen(
         options: keyword arguments of the model's call, as `train=False`.
 
     Raises:
+        TypeError: for what is no module of Linen.
         ValueError: as `flax_nnx`.
 
     Examples:
@@ -54,6 +56,7 @@ def flax_linen(
         >>> layout.rename["params.kernel"], layout.rename["kernel"]
         ('weight', 'weight')
     """
+    require_modules("flax_linen", model)
     import flax.linen as nn  # of the caller: torchwise itself does not need it
 
     called: dict[tuple[str, ...], Any] = {}

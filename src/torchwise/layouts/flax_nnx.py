@@ -7,13 +7,13 @@ from typing import Any
 from torchwise.layouts.flattening import Neighbor, Shapes, in_sequence
 from torchwise.layouts.flax import layout_of
 from torchwise.layouts.flax_layers import WHOLE, kind
-from torchwise.layouts.layer import Array, Layer, layers_of
+from torchwise.layouts.layer import Layer, layers_of
 from torchwise.layouts.naming import Names
+from torchwise.layouts.refusals import require_modules
 from torchwise.layouts.walk import arrays_of
 from torchwise.state_dict.layout import Layout
 
 _NOTHING: Mapping[str, Any] = MappingProxyType({})
-_STATES = ("State", "FlatState", "GraphDef")  # of Flax
 
 
 def flax_nnx(
@@ -52,7 +52,8 @@ def flax_nnx(
         tied: see `Layout`.
 
     Raises:
-        TypeError: for a state, a dict, a class, or what `nnx.split` returns.
+        TypeError: for what holds no module: a state, a dict of arrays, a class, what `nnx.split`
+            returns, a model of another library.
         ValueError: naming the layers that torch does not have or has in another way; linear layers
             and norms that may be next to a convolution, by the numbers of their features, where
             `flattened` and `unflattened` say nothing (what is before and behind a layer is known in
@@ -65,7 +66,7 @@ def flax_nnx(
         {'bias': 'bias', 'kernel': 'weight'}
     """
     arrays = arrays_of(model)
-    _refuse_states(model, arrays)
+    require_modules("flax_nnx", model, arrays)
     names = Names(modules)
 
     def whole(kind: str, path: str) -> bool:
@@ -83,17 +84,6 @@ def flax_nnx(
         unflattened=unflattened,
         tied=tied,
     )
-
-
-def _refuse_states(model: Any, arrays: Sequence[Array]) -> None:
-    types = {type(model), *(type(owner) for array in arrays for owner in array.owners)}
-    if isinstance(model, Mapping | type) or any(
-        one.__name__ in _STATES and one.__module__.startswith("flax.") for one in types
-    ):
-        raise TypeError(
-            f"flax_nnx(): got a {type(model).__name__}: pass the module itself, whose types say "
-            "what its arrays are. The layout fits states of it, too"
-        )
 
 
 def _in_sequentials(layers: Sequence[Layer]) -> dict[str, Neighbor]:

@@ -33,7 +33,7 @@ def parts_of(transform: Any, state: Any, params: Any) -> list[Part]:
         transform: a chain, `ParamGroups`, or `optax.chain`, `named_chain`, `partition`, `masked`,
             `MultiSteps` or `inject_hyperparams` around them, in each other too; or another
             container around one chain.
-        state: its state, `bare`.
+        state: its state, without Flax's variables.
         params: the parameters.
 
     Raises:

@@ -79,8 +79,8 @@ def match_ids(
         if order is None and found != [sorted(leaves.order)]:
             found = [sorted(leaves.order), *found]
         if len(ids) != len(leaves.places):
-            listed = f"{len(ids)} parameters in the state dict, {len(leaves.places)} in the tree"
-            problems = [listed]
+            here = len(leaves.places)
+            problems = [f"{_counted(len(ids), 'parameter')} in the state dict, {here} in the tree"]
         doubt = None if leaves.sequence else _doubt(leaves, order)
     members = [] if problems else [_cut(one, sizes) for one in found]
     return Matching(members, doubt, problems)
@@ -117,7 +117,7 @@ def _given_names(
     if given is None:
         return None, []
     if len(given) != sum(sizes):
-        return None, [f"{len(given)} names for {sum(sizes)} parameters"]
+        return None, [f"{_counted(len(given), 'name')} for {_counted(sum(sizes), 'parameter')}"]
     if by_group is not None and [len(one) for one in by_group] != list(sizes):
         return None, [f"names for groups of {[len(one) for one in by_group]}, not of {sizes}"]
     if said is not None and given != said:
@@ -128,6 +128,10 @@ def _given_names(
             if mine != theirs
         ]
     return given, []
+
+
+def _counted(count: int, noun: str) -> str:
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
 def _cut(values: Iterable[Any], sizes: Sequence[int]) -> list[list[Any]]:

@@ -11,6 +11,7 @@ from torchwise.param_groups import Routing, chain_states
 from torchwise.states import ChainState
 from torchwise.structure import difference, first_difference
 from torchwise.transformation import Chain
+from torchwise.trees import without_variables
 
 
 class Part(NamedTuple):
@@ -55,21 +56,6 @@ class Node(NamedTuple):
     places: Any
 
 
-def bare(tree: Any) -> Any:
-    """Return a tree with what Flax's variables hold in the place of the variables."""
-
-    def is_variable(node: Any) -> bool:
-        return type(node).__module__.startswith("flax.") and hasattr(node, "get_value")
-
-    def held(node: Any) -> Any:
-        # An array, or the MaskedNode that optax has put in its place.
-        return jax.tree.leaves(node, is_leaf=lambda inner: inner is not node)[0]
-
-    return jax.tree.map(
-        lambda node: held(node) if is_variable(node) else node, tree, is_leaf=is_variable
-    )
-
-
 def routing_of(update: Any) -> Routing | None:
     """Return what the functions of `ParamGroups` are bound to."""
     if isinstance(update, functools.partial) and update.args:
@@ -80,7 +66,7 @@ def routing_of(update: Any) -> Routing | None:
 def loaded_parts(routing: Routing, node: Node) -> Iterator[Part]:
     """Yield the chain of each group, in the order and with the keys of the dict that was loaded."""
     grouping = routing.grouping
-    owners = Frame(node.params).read(grouping.labels)
+    owners = Frame(without_variables(node.params)).read(grouping.labels)
     if owners is None:
         problem = first_difference(node.params, grouping.labels, "params", "the groups")
         raise ValueError(
@@ -109,7 +95,7 @@ def loaded_parts(routing: Routing, node: Node) -> Iterator[Part]:
 
 def refuse_other_state(node: Node, params: Any) -> None:
     """Raise a ValueError if a state is not that of these parameters."""
-    problem = difference(node.state, bare(jax.eval_shape(node.init, params)))
+    problem = difference(node.state, without_variables(jax.eval_shape(node.init, params)))
     if problem:
         raise ValueError(
             f"to_state_dict(): the state is not that of these parameters: {problem}; pass what "

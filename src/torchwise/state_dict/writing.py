@@ -18,8 +18,9 @@ from torchwise.state_dict.layout import Layout, Place, is_ignored
 from torchwise.state_dict.matching import Leaves, match_names
 from torchwise.state_dict.names import is_alphabetical, listed_names
 from torchwise.state_dict.optimizer_splits import axes_problem, join_state
-from torchwise.state_dict.parts import Part, bare
+from torchwise.state_dict.parts import Part
 from torchwise.state_dict.splits import part_names
+from torchwise.trees import without_variables
 
 
 def to_state_dict(
@@ -82,7 +83,7 @@ def to_state_dict(
     layout = checked_layout("to_state_dict", params, names, order, prefix, layout)
     tree = leaves_of(params, layout)
     places = tree.places
-    parts = parts_of(transform, bare(state), params)
+    parts = parts_of(transform, without_variables(state), params)
     if not any(part.options is not None for part in parts):
         _refuse_mixture(parts)
     splits = layout.splits_of(places)
