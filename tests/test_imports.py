@@ -24,6 +24,7 @@ LAYERS = [
         "sparse",
         "structure",
         "passing_order",
+        "alphabetical",
         "trees",
         "frames",
         "norms",

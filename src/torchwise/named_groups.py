@@ -7,6 +7,7 @@ from typing import Any
 import jax
 
 from torchwise import trees
+from torchwise.alphabetical import is_alphabetical
 from torchwise.groups.selection import LEAVE_OUT, Entry, Groups, Selected, refuse_unknown, select
 from torchwise.param_groups import ParamGroups, group_leaves
 from torchwise.passing_order import passing_order
@@ -65,7 +66,10 @@ def grouped(
         chains.append(chain(made, per_parameter_steps=per_parameter_steps))
         members.append([places[position] for position in chosen])
         kept.append(_kept(made, Selected(options, chosen), entries))
-    return ParamGroups(chains, group_leaves(params, members, kept))
+    # Groups are of the order in which the tree was passed, unless JAX has made it.
+    by_jax = is_alphabetical([[entry.name for entry in entries]], surely=True)
+    order = None if by_jax else "known"
+    return ParamGroups(chains, group_leaves(params, members, kept, order=order))
 
 
 def _options_of(optimizer: Any) -> list[str]:

@@ -29,8 +29,9 @@ class Grouping:
         options: for each group, the state dict's group without its parameters, or None.
         saved: the leaves whose state was in the state dict, in its order.
         ids: the name that the state dict had for the id of each leaf; None if it counted.
-        ordered: whether it is known which leaf has which id. It need not be: where there is no
-            state, any order does for the steps, but not for a dict.
+        order: what is known of the order of ids in torch: "known"; "lost", if it was not in the
+            dict that was loaded, where any order does for steps as long as there is no state; None
+            if nobody has said anything, and JAX has sorted the tree.
     """
 
     members: tuple[tuple[int, ...], ...]
@@ -38,7 +39,7 @@ class Grouping:
     options: tuple[Mapping[str, Any] | None, ...]
     saved: tuple[int, ...]
     ids: Mapping[int, str] | None = None
-    ordered: bool = True
+    order: str | None = "known"
 
 
 class Routing(NamedTuple):
@@ -236,7 +237,7 @@ def group_leaves(
         members: for each group, the positions of its leaves; each leaf is in one group.
         options: see `Grouping`.
         saved: see `Grouping`.
-        **facts: `ids` and `ordered` of `Grouping`.
+        **facts: `ids` and `order` of `Grouping`.
     """
     structure = jax.tree.structure(trees.without_variables(params))
     owner = {leaf: number for number, leaves in enumerate(members) for leaf in leaves}

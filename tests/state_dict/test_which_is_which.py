@@ -491,6 +491,19 @@ def test_the_order_of_passing_is_kept_by_the_parameters_that_are_read():
     ],
 )
 def test_what_counts_as_alphabetical(names, perhaps, surely):
-    from torchwise.state_dict.names import is_alphabetical
+    from torchwise.alphabetical import is_alphabetical
 
     assert (is_alphabetical(names), is_alphabetical(names, surely=True)) == (perhaps, surely)
+
+
+def test_new_groups_are_in_the_order_of_passing_or_with_a_warning():
+    passed = {"net": {"weight": jnp.ones(2), "bias": jnp.full(2, 3.0)}}
+    for params, names in ((passed, ["weight", "bias"]), (sorted_tree(passed), ["bias", "weight"])):
+        transform = torchwise.grouped(torchwise.sgd, params, [], lr=0.1, momentum=0.9)
+        new, state = transform.step(params, transform.init(params), params)
+        if names[0] == "weight":
+            written = torchwise.to_state_dict(transform, state, new)
+        else:
+            with pytest.warns(UserWarning, match="goes by it and not by names"):
+                written = torchwise.to_state_dict(transform, state, new)
+        assert written["param_groups"][0]["param_names"] == [f"net.{name}" for name in names]

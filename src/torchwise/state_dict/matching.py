@@ -4,8 +4,9 @@ import itertools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from torchwise.alphabetical import is_alphabetical
 from torchwise.state_dict.layout import Place
-from torchwise.state_dict.names import is_alphabetical, listed_names, own_names
+from torchwise.state_dict.names import listed_names, own_names
 
 _UNNAMED = "the dict has no names"
 _SORTED = "the names are in alphabetical order, as those of a safetensors file"

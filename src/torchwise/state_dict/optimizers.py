@@ -130,7 +130,7 @@ def from_state_dict(
         options,
         [leaf for leaf in held if held[leaf]],
         ids={leaf: one.identity for leaf, one in placed} if has_named_ids(groups) else None,
-        ordered=not choice,
+        order="lost" if choice else "known",
     )
     transform = ParamGroups(chains, grouping)
     return transform, _state(transform, params, held)

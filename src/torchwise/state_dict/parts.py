@@ -25,8 +25,7 @@ class Part(NamedTuple):
         options: the group of the state dict that it was made from; None if there was no such group.
         saved: the leaves whose state was in that dict, in its order.
         ids: the names that were ids there, by leaf; None if there were none.
-        order: what is known of the order of ids: "known", or "lost" by a dict that was loaded
-            without it, or None where nobody has said anything.
+        order: what is known of the order of ids, as in `Grouping`; None for a chain alone.
     """
 
     chain: Chain
@@ -89,7 +88,7 @@ def loaded_parts(routing: Routing, node: Node) -> Iterator[Part]:
             options,
             tuple(whole[leaf] for leaf in grouping.saved),
             grouping.ids and {whole[leaf]: name for leaf, name in grouping.ids.items()},
-            "known" if grouping.ordered else "lost",
+            grouping.order,
         )
 
 

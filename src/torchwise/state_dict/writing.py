@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from torchwise.alphabetical import is_alphabetical
 from torchwise.state_dict.arguments import Names, checked_layout, leaves_of
 from torchwise.state_dict.chain_state import entries_of, steps_of
 from torchwise.state_dict.choice import equal_entries
@@ -16,7 +17,7 @@ from torchwise.state_dict.containers import parts_of
 from torchwise.state_dict.groups import group_of, torch_rule
 from torchwise.state_dict.layout import Layout, Place, is_ignored
 from torchwise.state_dict.matching import Leaves, match_names
-from torchwise.state_dict.names import is_alphabetical, listed_names
+from torchwise.state_dict.names import listed_names
 from torchwise.state_dict.optimizer_splits import axes_problem, join_state
 from torchwise.state_dict.parts import Part
 from torchwise.state_dict.splits import part_names
