@@ -101,9 +101,10 @@ def loss(params, pieces):
 
 def optimizer(params, lr, steps):
     """Return AdamW behind clipping, with a schedule for so many steps."""
-    warm_up = schedules.linear(lr, start_factor=0.1, total_iters=steps // 10)
-    down = schedules.cosine_annealing(lr, T_max=steps - steps // 10, eta_min=lr / 10)
-    rate = schedules.sequential([warm_up, down], milestones=[steps // 10])
+    first = steps // 10 + 1
+    warm_up = schedules.linear(lr, start_factor=0.1, total_iters=first)
+    down = schedules.cosine_annealing(lr, T_max=max(1, steps - first), eta_min=lr / 10)
+    rate = schedules.sequential([warm_up, down], milestones=[first])
     no_decay = [{"match": ["*bias", "*norm*", "embedding.*"], "weight_decay": 0.0}]
     groups = {"lr": rate, "betas": (0.9, 0.95), "weight_decay": 0.1}
     adamw = torchwise.grouped(torchwise.adamw, params, no_decay, **groups)
