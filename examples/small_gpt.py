@@ -138,6 +138,8 @@ def main(argv=None):
     for name, number in {"width": 64, "layers": 2, "context": 64, "batch": 32}.items():
         parser.add_argument(f"--{name}", type=int, default=number)
     args = parser.parse_args(argv)
+    if args.resume and not args.checkpoint:
+        parser.error("--resume needs --checkpoint")
 
     training, validation = load_text()
     params = initialize(jax.random.key(0), args.width, args.layers, args.context)

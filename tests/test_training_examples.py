@@ -31,6 +31,7 @@ def sweep():
     return example("lr_sweep")
 
 
+@pytest.mark.slow
 def test_a_lane_is_a_run_alone_but_for_the_order_of_sums(sweep):
     rates = jnp.array(sweep.RATES)
     train = jax.jit(sweep.train, static_argnums=1)

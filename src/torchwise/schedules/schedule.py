@@ -130,7 +130,7 @@ def as_schedule(
     def function(base: Scalar, *args: P.args, **kwargs: P.kwargs) -> Schedule:
         if is_array(base) and np.size(base) != 1:
             raise TypeError(
-                f"{name}(): base is an array of shape {base.shape}, but a number is wanted; to "
+                f"{name}(): base is an array of shape {np.shape(base)}, but a number is wanted; to "
                 "have several at once, make the schedule inside jax.vmap"
             )
         made = formula(*args, **kwargs)
