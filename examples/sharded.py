@@ -9,7 +9,6 @@ Start it with `python examples/sharded.py`; `--steps 3` makes it shorter.
 import argparse
 import os
 
-# XLA reads it when jax is imported.
 os.environ["XLA_FLAGS"] = " ".join(
     ["--xla_force_host_platform_device_count=8", os.environ.get("XLA_FLAGS", "")]
 )
@@ -55,6 +54,7 @@ def train(sharding, steps):
         x = jax.random.normal(key, (256, 64))
         batch = jax.device_put((x, jnp.sin(x[:, :8] + x[:, 8:16])), sharding)
         params, state, value = step(params, state, *batch)
+        value.block_until_ready()  # virtual devices of few cores may block each other otherwise
     print(f"on {len(sharding.device_set)} device(s): loss {value:.6f}")
     return params, state
 
