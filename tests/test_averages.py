@@ -124,6 +124,8 @@ def test_parameters_that_do_not_fit():
         average.update(state, {"v": jnp.ones(2)})
     with pytest.raises(ValueError, match=r"\['w'\]: the average has shape \(2,\), the parameter"):
         average.update(state, {"w": jnp.ones(3)})
+    with pytest.raises(TypeError, match="the state is a dict, no AverageState: call update"):
+        average.update({"w": jnp.ones(2)}, state)
 
 
 def test_in_one_program_with_the_step_and_donated():

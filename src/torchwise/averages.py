@@ -13,7 +13,7 @@ from torchwise.fields import Fields
 from torchwise.hyperparameter_types import is_number
 from torchwise.numbers import Scalar, double, refuse
 from torchwise.rounding import add, div, lerp, mul, pinned, select, sub
-from torchwise.structure import first_difference
+from torchwise.structure import first_difference, named
 
 
 class AverageState(NamedTuple):
@@ -51,8 +51,14 @@ class Average(Fields):
             params: a tree like the one that `init` was given.
 
         Raises:
+            TypeError: if `state` is no state of an average.
             ValueError: naming every leaf that does not fit.
         """
+        if not isinstance(state, AverageState):
+            raise TypeError(
+                f"update(): the state is {named(state)}, no AverageState: call update(state, "
+                "params) with what init(params) returned"
+            )
         values, treedef = jax.tree.flatten(params)
         averages = _matching(state.params, params)
         first = state.n_averaged == 0

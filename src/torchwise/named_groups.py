@@ -11,6 +11,7 @@ from torchwise.alphabetical import is_alphabetical
 from torchwise.groups.selection import LEAVE_OUT, Entry, Groups, Selected, refuse_unknown, select
 from torchwise.param_groups import ParamGroups, group_leaves
 from torchwise.passing_order import passing_order
+from torchwise.rule import Block
 from torchwise.transformation import Chain, chain
 
 
@@ -40,7 +41,8 @@ def grouped(
         A transform, with `init`, `step` and `update`.
 
     Raises:
-        TypeError: if `optimizer` is no function that makes a chain.
+        TypeError: if `optimizer` is no function that makes a chain, or if a block in that chain
+            needs the gradients of all groups, as `clip_grad_norm` does.
         ValueError: for a pattern that matches nothing, a parameter that two patterns match, an
             option that the optimizer does not have, and parameters without names.
 
@@ -85,6 +87,11 @@ def _refuse_other(made: Any) -> None:
     if not isinstance(made, Chain) or made.rule is None or not made.rule.group_keys:
         raise TypeError(
             f"grouped(): {made!r} is no optimizer of torchwise, as torchwise.adamw(...)"
+        )
+    if any(isinstance(part, Block) and part.gathers for part in made.parts):
+        raise TypeError(
+            f"grouped(): {made!r} would see the gradients of each group by itself; put what needs "
+            "all of them in front, as torchwise.chain(clip_grad_norm(1.0), grouped(...))"
         )
 
 

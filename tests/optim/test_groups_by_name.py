@@ -462,6 +462,9 @@ def test_wrong_calls_change_nothing():
         torchwise.grouped(torchwise.sgd(0.1), TREE, everything)
     with pytest.raises(TypeError, match="is no optimizer of torchwise"):
         torchwise.grouped(lambda **_: torchwise.maximize(), TREE, everything)
+    clipped = torchwise.chain(torchwise.clip_grad_norm(1.0), torchwise.sgd(0.1))
+    with pytest.raises(TypeError, match="the gradients of each group by itself; put what needs"):
+        torchwise.grouped(lambda **_: clipped, TREE, everything)
     with pytest.raises(ValueError, match="a parameter stays as it is at a step where its grad"):
         torchwise.grouped(torchwise.sgd, TREE, [{"match": "*", "leave_out": True}])
     with pytest.raises(ValueError, match="layers is a list with patterns"):

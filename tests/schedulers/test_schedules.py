@@ -287,6 +287,14 @@ def test_refusals(name):
         call()
 
 
+def test_a_base_of_several_values_is_refused():
+    for several in (jnp.ones(8), np.ones(8)):
+        with pytest.raises(TypeError, match=r"linear\(\): base is an array of shape \(8,\)"):
+            schedules.linear(several, 0.1)
+    values = jax.vmap(lambda base: schedules.linear(base, 0.5, total_iters=2)(0))(jnp.arange(3.0))
+    assert values.tolist() == [0.0, 0.5, 1.0]
+
+
 def test_one_cycle_stays_at_its_end():
     for strategy in ("cos", "linear"):
         schedule = schedules.one_cycle(0.1, 50, anneal_strategy=strategy)

@@ -193,6 +193,11 @@ class _Collector:
 def _scalar(value: Any, path: tuple[Any, ...]) -> Any:
     scalar = value.item() if isinstance(value, np.generic) else value
     if type(scalar) not in _PLAIN:
+        if hasattr(value, "_fields"):
+            raise TypeError(
+                f"cannot save {_where(path)} of type {type(value).__name__}, a named tuple; save "
+                "to_state_dict(transform, state, params) of a transform's state, else x._asdict()"
+            )
         raise TypeError(
             f"cannot save {_where(path)} of type {type(value).__name__}; a checkpoint holds "
             "arrays, str, bytes, bytearray, int, float, complex, bool, None, and dict, "

@@ -128,6 +128,11 @@ def as_schedule(
     """
 
     def function(base: Scalar, *args: P.args, **kwargs: P.kwargs) -> Schedule:
+        if is_array(base) and np.size(base) != 1:
+            raise TypeError(
+                f"{name}(): base is an array of shape {np.shape(base)}, but a number is wanted; to "
+                "have several at once, make the schedule inside jax.vmap"
+            )
         made = formula(*args, **kwargs)
         made.check()
         return started(Based(float_(base), jax.tree.map(float_, made)), name)
