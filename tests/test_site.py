@@ -116,7 +116,7 @@ def a_row(workload, ours, optax):
 
     return {
         "workload": workload,
-        "recipe": "sgd momentum",
+        "optimizer": "sgd momentum",
         "elements": 100,
         "peers": {"torchwise": peer(ours, 0), "optax": peer(optax, 400)},
         "ratios": {"torchwise": {"optax": optax / ours}},
