@@ -117,6 +117,7 @@ def a_row(workload, ours, optax):
     return {
         "workload": workload,
         "optimizer": "sgd momentum",
+        "arrays": 2,
         "elements": 100,
         "peers": {"torchwise": peer(ours, 0), "optax": peer(optax, 400)},
         "ratios": {"torchwise": {"optax": optax / ours}},
@@ -126,6 +127,7 @@ def a_row(workload, ours, optax):
 
 def test_the_page_of_measurements(tmp_path):
     environment = {
+        "backend": "cpu",
         "device": "cpu",
         "date": "2026-01-02T03:04:05+00:00",
         "processor": "a processor",
@@ -146,7 +148,7 @@ def test_the_page_of_measurements(tmp_path):
     assert "| slower | functional | 0.50 (sgd momentum) to 0.50 |" in written
     assert "| faster | 0.50 | 0.50 | 0.00 % | 100.00 % |" in written
     assert "| faster | 1 | 2 (2.00 x) | 0.25 |" in written
-    assert "| 1,000 arrays | 1 | 2 (2.00 x) | 0.50 | 1.00 |" in written
+    assert "| 1,000 | 1 | 2 (2.00 x) | 0.50 | 1.00 |" in written
     for name in re.findall(r"\]\((\S+\.png)\)", written):
         assert (tmp_path / name).read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
     assert written.count(".png)") == 2

@@ -146,9 +146,18 @@ def test_what_would_keep_other_cores_waiting_is_not_cut():
 def test_no_strips_where_a_number_depends_on_others():
     params = [jnp.ones(LARGE), jnp.ones(LARGE)]
     assert (
-        loops(torchwise.chain(torchwise.clip_each_by_norm(1.0), torchwise.sgd(lr=0.1)), params)[0]
+        loops(
+            torchwise.chain(torchwise.clip_each_by_norm(1.0), torchwise.sgd(lr=0.1, momentum=0.9)),
+            params,
+        )[0]
         == 0
     )
+
+
+def test_no_strips_where_one_pass_is_enough():
+    params = [jnp.ones(LARGE), jnp.ones(LARGE)]
+    assert loops(torchwise.sgd(lr=0.1), params)[0] == 0
+    assert loops(torchwise.sgd(lr=0.1, momentum=0.9), params)[0] == 2
 
 
 def test_no_strips_for_other_platforms():
@@ -175,20 +184,24 @@ def test_derivatives_and_batches(monkeypatch):
 
 
 class MovesState(NamedTuple):
+    sums: Any
     moves: Any
 
 
 class CountsMoves(torchwise.Rule):
-    """Its state, one number, is finished when the parameter moves."""
+    """One number of its state is finished when the parameter moves."""
 
     State: ClassVar = MovesState
     in_strips: ClassVar[bool] = True
 
     def init(self, param):
-        return MovesState(jnp.zeros(()))
+        return MovesState(jnp.zeros_like(param), jnp.zeros(()))
+
+    def accumulate(self, grad, state, param, n):
+        return state._replace(sums=state.sums + grad)
 
     def conclude(self, base, grad, state, param, n):
-        return base - grad, MovesState(state.moves + 1)
+        return base - grad, state._replace(moves=state.moves + 1)
 
 
 def test_a_number_is_finished_once_and_not_in_every_strip():
