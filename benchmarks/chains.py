@@ -27,10 +27,11 @@ class Pure(NamedTuple):
     step: Callable[..., tuple[Any, Any]]
 
 
-def torchwise_chains(case: Case) -> dict[str, Pure]:
+def torchwise_chains(case: Case, whole_program: bool) -> dict[str, Pure]:
     """Return our chain for a case, used in two ways."""
     ours = getattr(torchwise, case.algorithm)(**case.hyperparameters)
-    return {FUNCTIONAL: Pure(ours.init, ours.step), UPDATE: _updating(ours)}
+    step = functools.partial(ours.step, whole_program=whole_program)
+    return {FUNCTIONAL: Pure(ours.init, step), UPDATE: _updating(ours)}
 
 
 def _updating(transform: optax.GradientTransformation) -> Pure:

@@ -63,7 +63,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def _steppers(model: Transformer, size: models.Size) -> dict[str, Stepper]:
-    pure = chains.torchwise_chains(_CASE) | chains.optax_chains(_CASE)
+    pure = chains.torchwise_chains(_CASE, False) | chains.optax_chains(_CASE)
     pure[AGAIN] = pure[chains.OPTAX]
     text = jax.random.randint(jax.random.key(1), (size.batch, size.time + 1), 0, size.vocabulary)
     return {name: _stepper(model, one, text) for name, one in pure.items()}

@@ -33,7 +33,8 @@ Times are those of one optimizer step, or of one training step where the workloa
 peers take turns in one process, in an order drawn anew in every round. A ratio is theirs over ours
 in the same round, and its median over the rounds: above 1, torchwise is faster.
 
-`torchwise` is the pure `transform.step`, jitted with donated buffers, and `torchwise update` the
+`torchwise` is the pure `transform.step`, jitted with donated buffers: alone with
+`whole_program=True`, and in the rows "train" as a part of the program. `torchwise update` is the
 same with `update` and `optax.apply_updates`; `torchwise.optim` is stateful. `optax` is the chain
 that comes closest, and is missing where there is none. Muon takes matrices alone: where a workload
 has other arrays, they are left out.

@@ -54,7 +54,7 @@ def prepare(
     ]
     builders: dict[str, Callable[[], Stepper]] = {
         name: functools.partial(_functional, pure, grads)
-        for name, pure in torchwise_chains(case).items()
+        for name, pure in torchwise_chains(case, True).items()
     }
     builders[STATEFUL] = functools.partial(stateful, case, grads)
     for name, pure in optax_chains(case).items():

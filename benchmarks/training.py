@@ -17,7 +17,7 @@ from peers import Stepper
 
 def prepare(case: Case, model: Model) -> dict[str, Stepper]:
     """Return a stepper for each library: one compiled program in JAX, eager calls in torch."""
-    ours, theirs = chains.torchwise_chains(case), chains.optax_chains(case)
+    ours, theirs = chains.torchwise_chains(case, False), chains.optax_chains(case)
     steppers = {name: _functional(pure, model) for name, pure in ours.items()}
     steppers[peers.STATEFUL] = _stateful(case, model)
     steppers |= {name: _functional(pure, model) for name, pure in theirs.items()}

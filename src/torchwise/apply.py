@@ -95,10 +95,19 @@ def _at(part: Transform, step: Any) -> Transform:
     return part.replaced(**jax.tree.map(double, values))
 
 
-def step_leaves(leaves: Sequence[Leaf]) -> list[tuple[jax.Array, tuple[Any, ...]]]:
-    """Return the new parameter and the new states of each leaf."""
+def step_leaves(
+    leaves: Sequence[Leaf], whole_program: bool = False
+) -> list[tuple[jax.Array, tuple[Any, ...]]]:
+    """Return the new parameter and the new states of each leaf.
+
+    Args:
+        leaves: all that are stepped.
+        whole_program: whether nothing else is in the program. Then large parameters may be stepped
+            in strips. Where a program computes the gradients as well, a loop would come too late to
+            find them in the cache, and all of them would be held until then.
+    """
     size = sum(leaf.param.size for leaf in leaves)
-    return _for_each(by_rows(_step), leaves, lambda leaf: strips.fit(leaf, size))
+    return _for_each(by_rows(_step), leaves, lambda leaf: whole_program and strips.fit(leaf, size))
 
 
 def update_leaves(leaves: Sequence[Leaf]) -> list[tuple[jax.Array, tuple[Any, ...]]]:

@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -83,9 +83,12 @@ class ParamGroups(optax.GradientTransformationExtraArgs):
         self.chains, self.grouping, self.front = self._routing = routing
         return self
 
-    def step(self, grads: Any, state: Any, params: Any) -> tuple[Any, Any]:
+    def step(
+        self, grads: Any, state: Any, params: Any, *, whole_program: bool = False
+    ) -> tuple[Any, Any]:
         """Return the new parameters and the new state, as `Chain.step` does."""
-        return _advance("step", self._routing, grads, state, params)
+        move = functools.partial(step_leaves, whole_program=whole_program)
+        return _advance("step", self._routing, grads, state, params, move)
 
     def behind(self, blocks: Sequence[Block]) -> "ParamGroups":
         """Return the same groups, with the same state, behind blocks that have none."""
@@ -142,10 +145,12 @@ def _update(
     params: Any = None,
     **_: Any,  # what optax hands to other transformations
 ) -> tuple[Any, Any]:
-    return _advance("update", routing, updates, state, params)
+    return _advance("update", routing, updates, state, params, update_leaves)
 
 
-def _advance(call: str, routing: Routing, grads: Any, state: Any, params: Any) -> tuple[Any, Any]:
+def _advance(
+    call: str, routing: Routing, grads: Any, state: Any, params: Any, move: Callable[..., Any]
+) -> tuple[Any, Any]:
     """Return new parameters, or for `update` increments, and the new state.
 
     The leaves of all groups go together, so that what a block gathers is that of all groups.
@@ -168,7 +173,7 @@ def _advance(call: str, routing: Routing, grads: Any, state: Any, params: Any) -
         )
         works.append(_prepared(call, routing.front, chain, theirs, inner, values))
     stepping = call == "step"
-    results = run(step_leaves if stepping else update_leaves, works)
+    results = run(move, works)
     states = []
     for work, own, found in zip(works, owners, results):
         new, inner = work.finish(found, work.params if stepping else work.increments)

@@ -87,7 +87,9 @@ class Chain(optax.GradientTransformationExtraArgs):
         """Whether the state has a step count."""
         return self._definition.counts
 
-    def step(self, grads: Any, state: ChainState, params: Any) -> tuple[Any, ChainState]:
+    def step(
+        self, grads: Any, state: ChainState, params: Any, *, whole_program: bool = False
+    ) -> tuple[Any, ChainState]:
         """Return the new parameters and the new state; exact for every rule.
 
         Pure: jit a function of `(params, state, ...)` around it and donate both, in this order; JAX
@@ -100,6 +102,9 @@ class Chain(optax.GradientTransformationExtraArgs):
             state: what `init` returned, or the last `step` or `update`.
             params: a tree of float or complex arrays. Other leaves, as the functions and numbers
                 in an Equinox module, come back as they are if their gradient is None.
+            whole_program: True if the step is jitted alone, so that the gradients are arguments of
+                the program: on CPU, large parameters are then read from memory once. The results
+                are the same. In a program that computes the gradients, False is faster.
 
         Raises:
             TypeError: if the chain has no rule that moves parameters.
@@ -112,7 +117,7 @@ class Chain(optax.GradientTransformationExtraArgs):
                 f"scale_by_learning_rate(...) or sgd(...), but this is {self!r}"
             )
         work = prepare("step", self, grads, state, params)
-        (results,) = run(step_leaves, [work])
+        (results,) = run(functools.partial(step_leaves, whole_program=whole_program), [work])
         return work.finish(results, work.params)
 
     def __repr__(self) -> str:

@@ -1,5 +1,6 @@
 """Large parameters are stepped in strips on CPU: the same bits, in place, where it is faster."""
 
+import functools
 import re
 from typing import Any, ClassVar, NamedTuple
 
@@ -37,14 +38,14 @@ def jitted(transform):
     """A jit of its own: the same method would be the same program."""
 
     def step(*args):
-        return transform.step(*args)
+        return transform.step(*args, whole_program=True)
 
     return jax.jit(step)
 
 
 def donating(transform):
     def step(params, state, grads):
-        return transform.step(grads, state, params)
+        return transform.step(grads, state, params, whole_program=True)
 
     return jax.jit(step, donate_argnums=(0, 1))
 
@@ -87,11 +88,17 @@ def test_strips_of_other_types(dtype, monkeypatch):
 
 
 def test_traced_hyperparameters(monkeypatch):
-    step = jax.jit(lambda lr, *args: torchwise.adamw(lr=lr, weight_decay=lr).step(*args))
+    def jitted_anew():
+        def step(lr, *args):
+            return torchwise.adamw(lr=lr, weight_decay=lr).step(*args, whole_program=True)
+
+        return jax.jit(step)
+
+    step = jitted_anew()
     plain = torchwise.adamw(lr=0.1, weight_decay=0.1)
     traced = run(lambda *args: step(0.1, *args), plain, "float32")
     monkeypatch.setattr(strips, "fit", lambda *_: False)
-    again = jax.jit(lambda lr, *args: torchwise.adamw(lr=lr, weight_decay=lr).step(*args))
+    again = jitted_anew()
     assert jax.tree.all(
         jax.tree.map(same_bits, traced, run(lambda *args: again(0.1, *args), plain, "float32"))
     )
@@ -163,7 +170,8 @@ def test_no_strips_where_one_pass_is_enough():
 def test_no_strips_for_other_platforms():
     params = [jax.ShapeDtypeStruct((LARGE,), jnp.float32)] * 2
     transform = torchwise.adamw(lr=0.1)
-    traced = jax.jit(transform.step).trace(params, jax.eval_shape(transform.init, params), params)
+    step = functools.partial(transform.step, whole_program=True)
+    traced = jax.jit(step).trace(params, jax.eval_shape(transform.init, params), params)
     assert "while" in traced.lower(lowering_platforms=("cpu",)).as_text()
     for platform in ("cuda", "tpu"):
         assert "while" not in traced.lower(lowering_platforms=(platform,)).as_text()
@@ -176,7 +184,8 @@ def test_derivatives_and_batches(monkeypatch):
     @jax.jit
     def change(scale, params):
         grads = [scale * param for param in params]
-        return transform.step(grads, transform.init(params), params)[0][0].sum() / LARGE
+        state = transform.init(params)
+        return transform.step(grads, state, params, whole_program=True)[0][0].sum() / LARGE
 
     np.testing.assert_allclose(jax.grad(change)(1.0, params), -0.5, rtol=1e-6)
     batch = [jnp.stack([param, 2 * param]) for param in params]

@@ -10,14 +10,14 @@ import shapes
 import torchwise
 from cases import FULL
 from rounds import FIRST, each
-from torchwise import averages
+from torchwise import averages, strips
 
 RESNET = [jax.ShapeDtypeStruct(shape, jnp.float32) for shape in shapes.resnet50()]
 ITS_SHAPES = [*dict.fromkeys(RESNET)]  # each once: a third of the time to compile
 
 
-def stepping(transform):
-    return lambda params, state, grads: transform.step(grads, state, params)
+def stepping(transform, **options):
+    return lambda params, state, grads: transform.step(grads, state, params, **options)
 
 
 def updating(transform):
@@ -64,9 +64,17 @@ DIFFERENT = [
 
 @pytest.mark.parametrize("case", each(FULL, FIRST[:1], DIFFERENT))
 def test_temporaries_stay_under_one_percent_of_the_parameters(case):
-    """Where states depend on each other in both directions there is a strip of each, besides."""
-    apart = 0.01 if case.optimizer.stateful != "Rprop" else 0.3
-    check_temporaries(case.transform, stepping(case.transform), apart)
+    check_temporaries(case.transform, stepping(case.transform), case.optimizer.temporaries + 0.01)
+
+
+@pytest.mark.parametrize("case", each(FULL, FIRST[:1], DIFFERENT))
+def test_temporaries_of_a_step_that_is_a_whole_program(case):
+    """Only small parameters, which are not cut into strips, have a temporary of their size."""
+    step = stepping(case.transform, whole_program=True)
+    small = sum(leaf.size for leaf in ITS_SHAPES if 4 * leaf.size < strips.LEAST_BYTES) * 4
+    check_temporaries(
+        case.transform, step, 0.02 + case.optimizer.temporaries * small / size(ITS_SHAPES)
+    )
 
 
 @pytest.mark.slow

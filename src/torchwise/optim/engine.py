@@ -60,13 +60,14 @@ class Numbers(NamedTuple):
 Plan: TypeAlias = Constant[tuple[Section, ...]]
 
 
-@functools.partial(jax.jit, static_argnums=0, donate_argnums=(1, 2))
+@functools.partial(jax.jit, static_argnums=(0, 5), donate_argnums=(1, 2))
 def update(
     plan: Plan,
     params: list[jax.Array],
     states: list[jax.Array],
     grads: list[Any],
     numbers: Numbers,
+    whole_program: bool = True,
 ) -> tuple[list[jax.Array], list[jax.Array], jax.Array | None]:
     """Return the new parameters and states, and the norm of the gradients if they are clipped.
 
@@ -77,6 +78,7 @@ def update(
         grads: the gradients: arrays, or `sparse.Rows`.
         numbers: of all sections; behind them, if the gradients are clipped, the largest norm that
             all of them together may have.
+        whole_program: whether the gradients are arguments of the program; see `step_leaves`.
     """
     given = _in_turn(plan, numbers)
     leaves = list(_leaves(plan, params, states, grads, given))
@@ -85,7 +87,7 @@ def update(
         norm = total_norm(grads, 2.0)
         coefficient = clip_coefficient(limit, norm)
         leaves = [_clipped(leaf, coefficient) for leaf in leaves]
-    results = step_leaves(leaves)
+    results = step_leaves(leaves, whole_program)
     new = [array for _, held in results for array in arrays_of(held).values()]
     return [param for param, _ in results], new, norm
 
@@ -205,7 +207,7 @@ def train(
     Returns the leaves of what the loss function returns: to make a tree of them may call Python.
     """
     out, grads = value_and_grad(loss_fn, has_aux, skeleton, params, given, args)
-    return jax.tree.leaves(out), *update(plan, params, states, grads, numbers)
+    return jax.tree.leaves(out), *update(plan, params, states, grads, numbers, False)
 
 
 def forget_losses() -> None:
