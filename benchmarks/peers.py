@@ -98,9 +98,17 @@ def stateful(case: Case, grads: Sequence[jax.Array], groups: int = 1) -> Stepper
 
     def step() -> None:
         optimizer.step()
-        jax.block_until_ready([parameter.data for parameter in parameters])
+        wait_for(parameters)
 
     return Stepper(step, first_call(step), None)
+
+
+def wait_for(parameters: Sequence[optim.Parameter]) -> None:
+    """Wait for the values of parameters without reading them.
+
+    An array that has been read may still be in use, so that the next step would copy it.
+    """
+    jax.block_until_ready([parameter._data for parameter in parameters])
 
 
 def first_call(step: Callable[[], object]) -> float:

@@ -54,7 +54,7 @@ def _stateful(case: Case, model: Model) -> Stepper:
 
     def step() -> float:
         value = optimizer.train_step(loss, *batch)
-        jax.block_until_ready([parameter.data for parameter in parameters])
+        peers.wait_for(parameters)
         return float(value)
 
     return Stepper(step, peers.first_call(step), None)

@@ -161,12 +161,6 @@ def test_no_strips_where_a_number_depends_on_others():
     )
 
 
-def test_no_strips_where_one_pass_is_enough():
-    params = [jnp.ones(LARGE), jnp.ones(LARGE)]
-    assert loops(torchwise.sgd(lr=0.1), params)[0] == 0
-    assert loops(torchwise.sgd(lr=0.1, momentum=0.9), params)[0] == 2
-
-
 def test_no_strips_for_other_platforms():
     params = [jax.ShapeDtypeStruct((LARGE,), jnp.float32)] * 2
     transform = torchwise.adamw(lr=0.1)
