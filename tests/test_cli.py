@@ -313,7 +313,16 @@ def test_a_lack_of_memory_is_one_line(tmp_path, capsys):
     assert [path.name for path in tmp_path.iterdir()] == ["a.pt"]
 
 
+@pytest.fixture
+def hangup_ends():
+    """Under nohup, SIGHUP is ignored, also by what is tested here."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.usefixtures("hangup_ends")
 def test_signals_leave_no_file_and_no_traceback(number, nested, tmp_path, capsys, monkeypatch):
     folder = tmp_path / "out"
     folder.mkdir()
