@@ -73,7 +73,7 @@ def _counted(cells: list[Cell]) -> str:
 
 def bar_table(bars: list[Bar]) -> Iterator[str]:
     """Yield a table: a line for each bar, with the cell that is worst."""
-    yield "| bar | asked | cells that reach it | | worst cell |"
+    yield "| bar | asked | cells that reach it | result | worst cell |"
     yield "| --- | --- | --- | --- | --- |"
     for bar in bars:
         sign, worst, count = "≥" if bar.is_least else "≤", bar.worst(), len(bar.reached())
