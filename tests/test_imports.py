@@ -16,6 +16,7 @@ LAYERS = [
     *(
         "numbers",
         "fields",
+        "pinning",
         "rounding",
         "doubles",
         "fence",

@@ -439,6 +439,33 @@ def test_every_function_is_torchs_to_the_bit(row, dtype):
     check(row, dtype, daily_jobs(TABLE.index(row), dtype))
 
 
+LANES = 3
+
+
+@pytest.mark.parametrize("row", [row for row in TABLE if row.arrays > 1], ids=lambda row: row.name)
+@pytest.mark.parametrize("number", [0, 1, -1], ids=["first", "second", "last"])
+def test_every_function_of_which_vmap_maps_one_array(row, number):
+    """XLA computes what is equal for all lanes once, and merges it with nothing."""
+    rng = np.random.default_rng(list(row.name.encode()))
+    arrays = [
+        draw(rng, VECTOR, jnp.dtype("float32"), row.negative_zeros) for _ in range(row.arrays)
+    ]
+    lanes = draw(rng, (LANES, *VECTOR), jnp.dtype("float32"), row.negative_zeros)
+
+    def with_one(mapped, arrays):
+        replaced = list(arrays)
+        replaced[number] = mapped
+        return replaced
+
+    def lane(mapped, arrays):
+        return row.ours(*with_one(mapped, arrays), *row.numbers)
+
+    found = jax.jit(jax.vmap(lane, in_axes=(0, None)))(lanes, arrays)
+    assert len(found) == LANES
+    for ours, mapped in zip(found, lanes, strict=True):
+        assert same_numbers(ours, torchs(row, with_one(mapped, arrays)))
+
+
 @exhaustive
 @pytest.mark.parametrize("dtype", [*TYPES, "complex128"])
 def test_every_function_in_all_shapes(row, dtype):

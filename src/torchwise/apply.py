@@ -13,7 +13,7 @@ import jax
 from jax import lax
 from jax.core import Tracer
 
-from torchwise import strips
+from torchwise import pinning, strips
 from torchwise.fence import fence
 from torchwise.fields import fields_of
 from torchwise.leaf import Leaf, Parts, accumulate, conclude, direct, with_numbers
@@ -107,16 +107,21 @@ def step_leaves(
             find them in the cache, and all of them would be held until then.
     """
     size = sum(leaf.param.size for leaf in leaves)
-    return _for_each(by_rows(_step), leaves, lambda leaf: whole_program and strips.fit(leaf, size))
+    return _for_each(
+        by_rows(_step), leaves, lambda leaf: whole_program and strips.fit(leaf, size), whole_program
+    )
 
 
 def update_leaves(leaves: Sequence[Leaf]) -> list[tuple[jax.Array, tuple[Any, ...]]]:
     """Return the increment and the new states of each leaf; of mere blocks, what they pass on."""
-    return _for_each(without_rows(_update), leaves, lambda leaf: False)
+    return _for_each(without_rows(_update), leaves, lambda leaf: False, whole_program=False)
 
 
 def _for_each(
-    function: Callable[[Leaf], Any], leaves: Sequence[Leaf], in_strips: Callable[[Leaf], bool]
+    function: Callable[[Leaf], Any],
+    leaves: Sequence[Leaf],
+    in_strips: Callable[[Leaf], bool],
+    whole_program: bool,
 ) -> list[Any]:
     """Evaluate every leaf, under jit in a function that leaves of one shape share.
 
@@ -126,6 +131,7 @@ def _for_each(
     """
     if not any(isinstance(value, Tracer) for value in jax.tree.leaves(list(leaves))):
         return [function(leaf) for leaf in leaves]
+    zeros = pinning.zeros_for(value for leaf in leaves for value in (leaf.grad, leaf.param))
     shared: dict[Any, Callable[..., Any]] = {}
     results = []
     for leaf in leaves:
@@ -136,19 +142,23 @@ def _for_each(
         cut = in_strips(leaf)
         key = treedef, repr(constants), cut
         if key not in shared:
-            call = _bound(function, treedef, constants)
+            call = _bound(function, treedef, constants, whole_program)
             if cut:
-                call = _on_cpu(_bound(by_rows(strips.step), treedef, constants), call)
+                strip_by_strip = _bound(by_rows(strips.step), treedef, constants, whole_program)
+                call = _on_cpu(strip_by_strip, call)
             shared[key] = jax.jit(call)
-        results.append(shared[key](arrays))
+        results.append(shared[key](arrays, zeros))
     return results
 
 
-def _bound(function: Callable[..., Any], treedef: Any, constants: list[Any]) -> Callable[..., Any]:
-    def call(arrays: list[Any]) -> Any:
+def _bound(
+    function: Callable[..., Any], treedef: Any, constants: list[Any], whole_program: bool
+) -> Callable[..., Any]:
+    def call(arrays: list[Any], zeros: pinning.Zeros) -> Any:
         rest = iter(arrays)
         values = [next(rest) if constant is None else constant for constant in constants]
-        return function(treedef.unflatten(values))
+        with pinning.sharing(zeros, given=whole_program):
+            return function(treedef.unflatten(values))
 
     return call
 
@@ -157,7 +167,7 @@ def _on_cpu(on_cpu: Callable[..., Any], elsewhere: Callable[..., Any]) -> Callab
     """Choose by platform; derivatives are those of the second function, which has no loop."""
     differentiable = jax.custom_jvp(on_cpu)
     differentiable.defjvp(lambda values, tangents: jax.jvp(elsewhere, values, tangents))
-    return lambda arrays: lax.platform_dependent(arrays, cpu=differentiable, default=elsewhere)
+    return lambda *values: lax.platform_dependent(*values, cpu=differentiable, default=elsewhere)
 
 
 def _step(leaf: Leaf) -> tuple[jax.Array, tuple[Any, ...]]:
@@ -179,6 +189,8 @@ def _update(leaf: Leaf) -> tuple[jax.Array, tuple[Any, ...]]:
 def _two_passes(leaf: Leaf) -> tuple[tuple[Any, ...], Leaf]:
     """Return the new states, and the leaf from which the second pass starts."""
     states = accumulate(_pinned(leaf))
+    if not jax.tree.leaves(states):
+        return states, _pinned(leaf)
     grad, param, held = fence((leaf.grad, leaf.param, states))
     return states, _pinned(leaf._replace(grad=grad, param=param, states=held))
 
@@ -190,4 +202,4 @@ def _pinned(leaf: Leaf) -> Leaf:
     into the first sum, and the gradient would never be rounded.
     """
     param = pinned(leaf.param)
-    return leaf._replace(grad=pinned(leaf.grad, leaf.param), param=param)
+    return leaf._replace(grad=pinned(leaf.grad), param=param)

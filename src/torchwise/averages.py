@@ -12,6 +12,7 @@ from torchwise.doubles import in_double
 from torchwise.fields import Fields
 from torchwise.hyperparameter_types import is_number
 from torchwise.numbers import Scalar, double, refuse
+from torchwise.pinning import sharing, zeros_for
 from torchwise.rounding import add, div, lerp, mul, pinned, select, sub
 from torchwise.structure import first_difference, named
 
@@ -70,9 +71,9 @@ class Average(Fields):
             new = pinned(jnp.asarray(value).astype(old.dtype))
             return select(first, new, self.advance(old, new, state.n_averaged))
 
-        return AverageState(
-            state.n_averaged + 1, treedef.unflatten(list(map(next_of, averages, values)))
-        )
+        with sharing(zeros_for(values)):
+            new = list(map(next_of, averages, values))
+        return AverageState(state.n_averaged + 1, treedef.unflatten(new))
 
 
 class SWA(Average):

@@ -5,6 +5,7 @@ from typing import Any
 
 from torchwise.leaf import Leaf, passed_on
 from torchwise.numbers import is_array
+from torchwise.rounding import materialized
 from torchwise.rule import Block
 from torchwise.sparse import Rows
 
@@ -36,7 +37,7 @@ def _gather(leaves: list[Leaf], position: int, indices: Sequence[int]) -> None:
             f"{type(block).__name__} looks at whole gradients, but one is sparse: pass "
             "grad.todense(), or leave the block out"
         )
-    found = block.gather([passed_on(leaves[index], position) for index in indices])
+    found = block.gather([_seen(leaves[index], position) for index in indices])
     done: dict[Any, Any] = {}
     for index in indices:
         numbers = leaves[index].numbers
@@ -46,3 +47,9 @@ def _gather(leaves: list[Leaf], position: int, indices: Sequence[int]) -> None:
             done[key] = block.numbers_with(n, found)
         numbers = (*numbers[:position], done[key], *numbers[position + 1 :])
         leaves[index] = leaves[index]._replace(numbers=numbers)
+
+
+def _seen(leaf: Leaf, position: int) -> Any:
+    """Return the gradient that a block sees."""
+    grad = passed_on(leaf, position)
+    return grad if grad is leaf.grad else materialized(grad)

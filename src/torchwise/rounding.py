@@ -24,6 +24,7 @@ import numpy as np
 from jax import lax
 
 from torchwise.numbers import Scalar, is_array
+from torchwise.pinning import beside, pin
 
 _HALF_TYPES = (jnp.dtype(jnp.bfloat16), jnp.dtype(jnp.float16))
 
@@ -35,25 +36,43 @@ class Quotient(NamedTuple):
     denominator: jax.Array
 
 
-def pinned(x: Any, other: Any = None, nan: Callable[[Any], Any] = lambda nan: nan) -> Any:
+def pinned(x: Any, summand: Any = None) -> Any:
     """Return `x`, hidden from the compiler: it does not merge operations across this point.
 
     XLA contracts product and sum to one fused multiply-add. Where torch rounds the product, it is
-    pinned. And LLVM separates products from their sums where it reads short rows: it moves either
-    in front of the shuffles of an array just loaded. Where torch has a fused multiply-add, the
-    factor is pinned, and reading the summand as `other` keeps both together.
-    On CPU no barrier or bit cast has this effect; a selection has, as long as its arms are no
-    constants and the compiler cannot prove that `x` is no NaN. The arm for NaN gives NaN, through
-    the function `nan`.
+    pinned. Where torch has a fused multiply-add, a factor is pinned.
+
+    Args:
+        x: an array; a Python number is returned as it is.
+        summand: what the product with this factor is added to, or a number is divided by it. A
+            factor that is the same for many sums is then read for each of them.
     """
     if not isinstance(x, jax.Array):
         return x
-    # Arrays on explicitly different devices may be added, but not be arms of one selection.
-    if other is None or _sharding(other) != _sharding(x) or other.dtype != x.dtype:
-        other = x
     if jnp.iscomplexobj(x):
-        return lax.complex(pinned(x.real, other.real, nan), pinned(x.imag, other.imag, nan))
-    return jnp.where(x == x, x, nan(x + other))
+        return lax.complex(pinned(x.real), pinned(x.imag))
+    if summand is None or jax.typeof(summand) != jax.typeof(x):
+        return pin(x)
+    return beside(x, summand)
+
+
+def after(x: jax.Array, other: jax.Array) -> jax.Array:
+    """Return `x` so that XLA has to read `other` for it, which it then cannot overwrite before.
+
+    The arms of the selection are no constants, and the compiler cannot prove that `x` is no NaN.
+    """
+    if jnp.iscomplexobj(x):
+        return lax.complex(after(x.real, other.real), after(x.imag, other.imag))
+    return jnp.where(x == x, x, x + other)
+
+
+def materialized(x: jax.Array) -> jax.Array:
+    """Return `x`, of which XLA makes one array before it adds up the elements.
+
+    On CPU, XLA hands sums to a library, with what leads to them, and makes an array of each number
+    in it. The library takes no selections.
+    """
+    return after(x, x)
 
 
 def _by_parts(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -122,10 +141,10 @@ def addcmul(x: jax.Array, first: jax.Array, second: jax.Array, value: Scalar = 1
     """`x.addcmul(first, second, value=value)`: `value * first` rounds, then a multiply-add."""
     wide = _wide(x)
     if _is_one(value) and first is second:
-        factor = pinned(_wide(first), wide, nan=_round)
+        factor = pinned(_wide(first), wide)
         return (wide + factor * factor).astype(x.dtype)
     scaled = _wide(first) if _is_one(value) else _wide(first) * _constant(value, wide.dtype)
-    return (wide + pinned(scaled, wide) * pinned(_wide(second), wide)).astype(x.dtype)
+    return (wide + pinned(scaled, wide) * pinned(_wide(second))).astype(x.dtype)
 
 
 @_by_parts
@@ -136,7 +155,7 @@ def addcdiv(
     wide = _wide(x)
     scaled = _wide(numerator) * _constant(value, wide.dtype)
     divided = pinned(scaled) if _is_one(value) else scaled  # else a product, which is no quotient
-    return (wide + divided / pinned(_wide(denominator))).astype(x.dtype)
+    return (wide + divided / pinned(_wide(denominator), scaled)).astype(x.dtype)
 
 
 @_by_parts
@@ -144,7 +163,7 @@ def lerp(x: jax.Array, end: jax.Array, weight: Scalar) -> jax.Array:
     """`x.lerp(end, weight)`: from 0.5 on, torch starts at `end` and goes back."""
     wide, target = _wide(x), _wide(end)
     near = pinned(_constant(weight, wide.dtype)) if is_array(weight) else None
-    apart = pinned(target - wide, wide)
+    apart = pinned(target - wide)
     if near is None:
         rounded = _constant(weight, wide.dtype)
         if rounded < 0.5:
@@ -284,15 +303,6 @@ def evaluated(direction: Any) -> jax.Array:
     return div(*direction) if isinstance(direction, Quotient) else direction
 
 
-def _round(x: jax.Array) -> jax.Array:
-    """Change XLA's choice of loops on CPU; where nothing but NaN is rounded, no value changes.
-
-    A mere product and sum it runs through row by row, in 3 x 3 kernels three numbers at a time;
-    next to an operation such as rounding it does not: see Adagrad on ResNet-50 in the benchmarks.
-    """
-    return lax.round(x, lax.RoundingMethod.TO_NEAREST_EVEN)
-
-
 def _wide(x: jax.Array) -> jax.Array:
     """The type that torch computes in: float32 for the half types, else the array's own."""
     return x.astype(jnp.float32) if x.dtype in _HALF_TYPES else x
@@ -313,7 +323,7 @@ def _divisor(other: Any, wide: jax.Array) -> Any:
     XLA would turn the quotient by a number, constant or not, into a product with its reciprocal.
     """
     if _is_tensor(other) and other.shape == wide.shape:
-        return pinned(_wide(other))
+        return pinned(_wide(other), wide)
     number = _wide(other) if _is_tensor(other) else _constant(other, wide.dtype)
     return jnp.where(wide == wide, number, wide)
 

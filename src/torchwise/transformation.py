@@ -104,7 +104,8 @@ class Chain(optax.GradientTransformationExtraArgs):
                 in an Equinox module, come back as they are if their gradient is None.
             whole_program: True if the step is jitted alone, so that the gradients are arguments of
                 the program: on CPU, large parameters are then read from memory once. The results
-                are the same. In a program that computes the gradients, False is faster.
+                are the same. In a program that computes the gradients, False is faster, and needed
+                for the last bit of gradients that are a broadcast.
 
         Raises:
             TypeError: if the chain has no rule that moves parameters.

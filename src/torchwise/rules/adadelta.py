@@ -8,7 +8,7 @@ import jax
 from torchwise.fence import fence
 from torchwise.fields import term
 from torchwise.numbers import Scalar, Schedule, check_rate, require
-from torchwise.rounding import add, addcmul, div, full_like, mul, pinned, sqrt
+from torchwise.rounding import add, addcmul, after, div, full_like, mul, sqrt
 from torchwise.rule import Rule
 from torchwise.rules.weight_decay import gradient_blocks
 from torchwise.transformation import as_function
@@ -114,7 +114,7 @@ class Adadelta(Rule):
         delta = mul(fence(ratio), grad)
         average = addcmul(mul(state.acc_delta, n.rho), delta, delta, value=n.rest)
         # Read the average, so that the parameter is overwritten after it has been computed.
-        return add(pinned(base, average), delta, alpha=-n.lr), state._replace(acc_delta=average)
+        return add(after(base, average), delta, alpha=-n.lr), state._replace(acc_delta=average)
 
 
 adadelta = as_function(Adadelta, "adadelta")

@@ -9,7 +9,19 @@ import jax.numpy as jnp
 from torchwise.doubles import choose, in_double, power, product
 from torchwise.fields import term
 from torchwise.numbers import Scalar, Schedule, check_single, double, require
-from torchwise.rounding import add, clamp, div, full_like, lerp, mean, mul, norm, rsqrt, square
+from torchwise.rounding import (
+    add,
+    clamp,
+    div,
+    full_like,
+    lerp,
+    materialized,
+    mean,
+    mul,
+    norm,
+    rsqrt,
+    square,
+)
 from torchwise.rule import Rule
 from torchwise.rules.weight_decay import gradient_blocks
 from torchwise.transformation import as_function
@@ -152,6 +164,7 @@ class Adafactor(Rule):
     ) -> AdafactorState:
         if state.variance is not None:
             return AdafactorState(variance=lerp(state.variance, square(grad), n.rest))
+        grad = materialized(grad)
         rows, columns = (div(square(norm(grad, axis)), grad.shape[axis]) for axis in (-1, -2))
         return AdafactorState(
             row_var=lerp(state.row_var, rows, n.rest), col_var=lerp(state.col_var, columns, n.rest)
@@ -172,7 +185,7 @@ class Adafactor(Rule):
         if variance is None:
             products = mul(state.row_var, state.col_var)
             variance = div(products, clamp(mean(state.row_var, axis=-2), eps1))
-        update = mul(rsqrt(clamp(variance, eps1 * eps1)), grad)
+        update = materialized(mul(rsqrt(clamp(variance, eps1 * eps1)), grad))
         return add(base, update, alpha=-_rate(norm(update), update.size, n))
 
 

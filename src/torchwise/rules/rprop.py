@@ -6,7 +6,7 @@ from typing import Any, ClassVar, NamedTuple
 import jax
 
 from torchwise.numbers import Scalar, Schedule, check_rate, first_rate, require
-from torchwise.rounding import addcmul, by_sign, clamp, full_like, mul, pinned, sign, zeroed
+from torchwise.rounding import addcmul, after, by_sign, clamp, full_like, mul, sign, zeroed
 from torchwise.rule import Rule
 from torchwise.rules.weight_decay import gradient_blocks
 from torchwise.transformation import as_function
@@ -99,9 +99,9 @@ class Rprop(Rule):
         self, grad: jax.Array, state: RpropState, param: jax.Array, n: RpropNumbers
     ) -> RpropState:
         step_size = mul(state.step_size, _factor(grad, state.prev, n))
-        step_size = pinned(clamp(step_size, n.least, n.largest), grad)
+        step_size = after(clamp(step_size, n.least, n.largest), grad)
         # Read the sizes, so that the old gradient is overwritten after they have been computed.
-        prev = pinned(zeroed(grad, _factor(grad, state.prev, n), n.shrink), step_size)
+        prev = after(zeroed(grad, _factor(grad, state.prev, n), n.shrink), step_size)
         return RpropState(prev, step_size)
 
     def move(
