@@ -73,8 +73,7 @@ def fit(leaf: Leaf, size_of_all: int) -> bool:
 
     A loop runs on one core, and the loops of several parameters run at the same time. A parameter
     so large that the other cores would wait for its loop is left to XLA, which divides a kernel
-    among them. Without a state there is one pass anyway, but flat strips are still faster than rows
-    of three, as those of convolutions.
+    among them. So is one without a state, for which there is one pass anyway.
 
     Args:
         leaf: the parameter with all that its step needs.
@@ -83,6 +82,7 @@ def fit(leaf: Leaf, size_of_all: int) -> bool:
     param = leaf.param
     return (
         not isinstance(leaf.grad, Rows)
+        and bool(jax.tree.leaves(leaf.states))
         and param.nbytes >= LEAST_BYTES
         and param.size * _cores() <= size_of_all
         and param.size < _MOST_ELEMENTS
