@@ -22,7 +22,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 from jax.core import Tracer
-from jax.extend.core import Primitive
+from jax.extend.core import Primitive, get_opaque_trace_state
 from jax.extend.mlir.dialects import stablehlo
 from jax.interpreters import ad, batching, mlir
 
@@ -35,12 +35,13 @@ class Shared(NamedTuple):
     Attributes:
         zeros: by their types.
         given: whether gradients are arguments of the program, and so arrays of their own.
-        pinned: what has been pinned, with the result, by the identity of either.
+        pinned: what has been pinned, with the result and the trace in which it is known, by the
+            identity of either. A loop or a branch has a trace of its own.
     """
 
     zeros: Zeros
     given: bool
-    pinned: dict[int, tuple[jax.Array, jax.Array]]
+    pinned: dict[int, tuple[jax.Array, jax.Array, Any]]
 
 
 _shared: ContextVar[Shared | None] = ContextVar("_shared", default=None)
@@ -54,10 +55,12 @@ def pin(x: jax.Array) -> jax.Array:
     if not isinstance(x, Tracer):  # outside of a program every operation rounds anyway
         return x
     zeros, _, pinned = _shared.get() or Shared({}, False, {})
-    if id(x) not in pinned:
+    trace = get_opaque_trace_state(convention="torchwise")
+    _, result, known_in = pinned.get(id(x), (x, None, None))
+    if result is None or known_in != trace:
         result = _pin.bind(x, _zero_for(x, zeros)) if x.ndim else _select(x, x)
-        pinned[id(x)] = pinned[id(result)] = x, result
-    return pinned[id(x)][1]
+        pinned[id(x)] = pinned[id(result)] = x, result, trace
+    return result
 
 
 def beside(x: jax.Array, other: jax.Array) -> jax.Array:

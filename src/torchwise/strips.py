@@ -73,7 +73,8 @@ def fit(leaf: Leaf, size_of_all: int) -> bool:
 
     A loop runs on one core, and the loops of several parameters run at the same time. A parameter
     so large that the other cores would wait for its loop is left to XLA, which divides a kernel
-    among them. So is one without a state, for which there is one pass anyway.
+    among them. So is one without a state of its size, for which
+    there is one pass anyway.
 
     Args:
         leaf: the parameter with all that its step needs.
@@ -82,12 +83,11 @@ def fit(leaf: Leaf, size_of_all: int) -> bool:
     param = leaf.param
     return (
         not isinstance(leaf.grad, Rows)
-        and bool(jax.tree.leaves(leaf.states))
         and param.nbytes >= LEAST_BYTES
         and param.size * _cores() <= size_of_all
         and param.size < _MOST_ELEMENTS
         and all(part.in_strips for part in leaf.parts)
-        and all(state.shape in ((), param.shape) for state in jax.tree.leaves(leaf.states))
+        and {state.shape for state in jax.tree.leaves(leaf.states)} - {()} == {param.shape}
         and _one_cpu_device()
     )
 

@@ -77,6 +77,16 @@ def test_a_program_makes_one_zero(whole_program):
     assert program.as_text().count('"stablehlo.sort"') == 1
 
 
+def test_a_value_may_be_pinned_in_a_branch_and_behind_it():
+    @jax.jit
+    def program(x):
+        with sharing(zeros_for([x])):
+            chosen = jax.lax.cond(x[0] > 0, lambda: pin(x) * 2, lambda: pin(x))
+            return chosen + pin(x)
+
+    assert same_bits(program(jnp.ones(3)), jnp.full(3, 3.0))
+
+
 def test_no_tracer_is_kept():
     transform = torchwise.sgd(lr=0.1, momentum=0.9)
     params = [jnp.ones(3)]
