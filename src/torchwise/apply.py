@@ -106,21 +106,19 @@ def step_leaves(
             in strips. Where a program computes the gradients as well, a loop would come too late to
             find them in the cache, and all of them would be held until then.
     """
-    size = sum(leaf.param.size for leaf in leaves)
-    return _for_each(
-        by_rows(_step), leaves, lambda leaf: whole_program and strips.fit(leaf, size), whole_program
-    )
+    in_strips = strips.fit(leaves) if whole_program else [False] * len(leaves)
+    return _for_each(by_rows(_step), leaves, in_strips, whole_program)
 
 
 def update_leaves(leaves: Sequence[Leaf]) -> list[tuple[jax.Array, tuple[Any, ...]]]:
     """Return the increment and the new states of each leaf; of mere blocks, what they pass on."""
-    return _for_each(without_rows(_update), leaves, lambda leaf: False, whole_program=False)
+    return _for_each(without_rows(_update), leaves, [False] * len(leaves), whole_program=False)
 
 
 def _for_each(
     function: Callable[[Leaf], Any],
     leaves: Sequence[Leaf],
-    in_strips: Callable[[Leaf], bool],
+    in_strips: Sequence[bool],
     whole_program: bool,
 ) -> list[Any]:
     """Evaluate every leaf, under jit in a function that leaves of one shape share.
@@ -134,12 +132,11 @@ def _for_each(
     zeros = pinning.zeros_for(value for leaf in leaves for value in (leaf.grad, leaf.param))
     shared: dict[Any, Callable[..., Any]] = {}
     results = []
-    for leaf in leaves:
+    for leaf, cut in zip(leaves, in_strips):
         values, treedef = jax.tree.flatten(leaf)
         arrays = [value for value in values if is_array(value)]
         constants = [None if is_array(value) else value for value in values]
         # repr tells 0.0 from -0.0 and 1 from 1.0, which are equal.
-        cut = in_strips(leaf)
         key = treedef, repr(constants), cut
         if key not in shared:
             call = _bound(function, treedef, constants, whole_program)

@@ -28,8 +28,15 @@ from torchwise.write_order import Turn, needs, turns
 # Measured on CPU with SGD, Adagrad and AdamW: quarters of it are up to a tenth slower, and twice as
 # much does not fit into small caches.
 STRIP_BYTES = 2**18
-# Below this size the loop costs more to compile than it saves in a step.
-LEAST_BYTES = 2**20
+# Measured with the same three: smaller parameters are in a cache anyway.
+LEAST_BYTES = 2**18
+# XLA vectorizes along a row. Rows of 3 to 16 numbers, as those of kernels of convolutions, take up
+# to three times as long as the same numbers in a strip, which is flat.
+SHORT_ROWS = range(3, 17)
+LEAST_BYTES_OF_SHORT_ROWS = 2**15
+# XLA's executor leaves what is ready to another thread only if it is more than this
+# (`kSplitThreshold` of its `ExecuteSession`). Fewer loops run one after the other.
+ON_ONE_THREAD = 8
 # A start is an unsigned number of 32 bits, which XLA does not test for being negative.
 _MOST_ELEMENTS = 2**31
 _WRAP = 2**32
@@ -68,28 +75,45 @@ class Carried(NamedTuple):
     buffers: list[jax.Array]
 
 
-def fit(leaf: Leaf, size_of_all: int) -> bool:
-    """Whether strips are the faster form for a parameter, on CPU.
+def fit(leaves: Sequence[Leaf]) -> list[bool]:
+    """Return for which of the parameters that a program steps strips are the faster form, on CPU.
 
-    A loop runs on one core, and the loops of several parameters run at the same time. A parameter
-    so large that the other cores would wait for its loop is left to XLA, which divides a kernel
-    among them. So is one without a state of its size, for which
-    there is one pass anyway.
+    A loop runs on one core, and the loops of several parameters run at the same time if they are
+    many. Otherwise parameters are left to XLA, which divides a kernel among the cores, except for
+    those with short rows.
+    """
+    size = sum(leaf.param.size for leaf in leaves)
+    fitting = [_fits(leaf, size) for leaf in leaves]
+    many = sum(fitting) > ON_ONE_THREAD
+    return [fits and (many or _rows_are_short(leaf.param)) for leaf, fits in zip(leaves, fitting)]
 
-    Args:
-        leaf: the parameter with all that its step needs.
-        size_of_all: how many elements there are in all parameters that this program steps.
+
+def _fits(leaf: Leaf, size_of_all: int) -> bool:
+    """Whether a parameter can be cut, is large enough, and not too large.
+
+    Too large is one for whose loop the other cores would wait. One without a state of its size has
+    one pass anyway.
     """
     param = leaf.param
     return (
         not isinstance(leaf.grad, Rows)
-        and param.nbytes >= LEAST_BYTES
-        and param.size * _cores() <= size_of_all
+        and _has_the_size(param, size_of_all)
         and param.size < _MOST_ELEMENTS
         and all(part.in_strips for part in leaf.parts)
         and {state.shape for state in jax.tree.leaves(leaf.states)} - {()} == {param.shape}
         and _one_cpu_device()
     )
+
+
+def _has_the_size(param: jax.Array, size_of_all: int) -> bool:
+    if _rows_are_short(param):
+        return param.nbytes >= LEAST_BYTES_OF_SHORT_ROWS
+    return param.nbytes >= LEAST_BYTES and param.size * _cores() <= size_of_all
+
+
+def _rows_are_short(param: jax.Array) -> bool:
+    *_, row = (1, *(size for size in param.shape if size > 1))
+    return row < param.size and row in SHORT_ROWS
 
 
 def step(leaf: Leaf) -> tuple[jax.Array, tuple[Any, ...]]:

@@ -17,8 +17,13 @@ from torchwise.blocks.trace import Trace
 
 STRIPPED = [case for case in FIRST if all(part.in_strips for part in case.transform.parts)]
 LARGE = strips.LEAST_BYTES // 4
-# A rest of one element, none at all, and what is too small.
-SHAPES = {"prime": (LARGE + 3,), "matrix": (512, LARGE // 512), "small": (5, 3)}
+# Strips with a rest, without one, one strip of short rows, and what is too small.
+SHAPES = {
+    "prime": (4 * LARGE + 3,),
+    "matrix": (512, 4 * LARGE // 512),
+    "kernels": (32, 32, 3, 3),
+    "small": (5, 3),
+}
 
 
 def tree(seed, dtype, shapes=SHAPES):
@@ -58,8 +63,13 @@ def loops(transform, params):
 
 
 @pytest.fixture(autouse=True)
-def two_cores(monkeypatch):
+def two_cores_for_few_loops(monkeypatch):
     monkeypatch.setattr(strips, "_cores", lambda: 2)
+    monkeypatch.setattr(strips, "ON_ONE_THREAD", 0)
+
+
+def cut_nothing(leaves):
+    return [False] * len(leaves)
 
 
 def test_all_elementwise_optimizers_have_strips():
@@ -73,7 +83,7 @@ def test_strips_have_the_bits_of_whole_parameters(case, dtype, monkeypatch):
     transform = case.transform
     with jax.enable_x64(dtype == "float64"):
         in_strips = run(jitted(transform), transform, dtype)
-        monkeypatch.setattr(strips, "fit", lambda *_: False)
+        monkeypatch.setattr(strips, "fit", cut_nothing)
         whole = run(jitted(transform), transform, dtype)
     assert jax.tree.all(jax.tree.map(same_bits, in_strips, whole))
 
@@ -82,7 +92,7 @@ def test_strips_have_the_bits_of_whole_parameters(case, dtype, monkeypatch):
 def test_strips_of_other_types(dtype, monkeypatch):
     transform = torchwise.adamw(lr=1e-2, amsgrad=True)
     in_strips = run(jitted(transform), transform, dtype)
-    monkeypatch.setattr(strips, "fit", lambda *_: False)
+    monkeypatch.setattr(strips, "fit", cut_nothing)
     whole = run(jitted(transform), transform, dtype)
     assert jax.tree.all(jax.tree.map(same_bits, in_strips, whole))
 
@@ -97,7 +107,7 @@ def test_traced_hyperparameters(monkeypatch):
     step = jitted_anew()
     plain = torchwise.adamw(lr=0.1, weight_decay=0.1)
     traced = run(lambda *args: step(0.1, *args), plain, "float32")
-    monkeypatch.setattr(strips, "fit", lambda *_: False)
+    monkeypatch.setattr(strips, "fit", cut_nothing)
     again = jitted_anew()
     assert jax.tree.all(
         jax.tree.map(same_bits, traced, run(lambda *args: again(0.1, *args), plain, "float32"))
@@ -150,6 +160,24 @@ def test_what_would_keep_other_cores_waiting_is_not_cut():
     assert loops(transform, [jnp.ones(LARGE)])[0] == 0
     assert loops(transform, [jnp.ones(2 * LARGE), jnp.ones(LARGE)])[0] == 1
     assert loops(transform, [jnp.ones(LARGE), jnp.ones(LARGE)])[0] == 2
+
+
+def test_few_parameters_are_left_to_kernels_that_use_all_cores(monkeypatch):
+    monkeypatch.undo()
+    monkeypatch.setattr(strips, "_cores", lambda: 2)
+    transform = torchwise.sgd(lr=0.1, momentum=0.9)
+    few, many = [jnp.ones(LARGE)] * strips.ON_ONE_THREAD, [jnp.ones(LARGE)] * 9
+    assert loops(transform, few)[0] == 0
+    assert loops(transform, many)[0] == 9
+
+
+def test_short_rows_are_cut_earlier_and_in_any_number(monkeypatch):
+    monkeypatch.setattr(strips, "ON_ONE_THREAD", 8)
+    transform = torchwise.adam(lr=0.1)
+    assert loops(transform, [jnp.ones((32, 32, 3, 3))])[0] == 1
+    assert loops(transform, [jnp.ones((1024, 10)), jnp.ones((16, 16, 3, 3))])[0] == 1
+    for flat in ((9216,), (288, 32), (9216, 1), (1, 9216), (9216, 2)):
+        assert loops(transform, [jnp.ones(flat)])[0] == 0
 
 
 def test_no_strips_where_a_number_depends_on_others():
