@@ -1,8 +1,12 @@
 """A step in strips: how a large parameter is stepped on CPU.
 
-On CPU a kernel has one output, so states and parameter are computed in two passes over the inputs.
-In a loop over strips that fit into the cache, the second pass finds its inputs there, and arrays
+On CPU a kernel has one output, so states and parameter are computed one after the other. In a loop
+over strips that fit into the cache, all but the first kernel find their inputs there, and arrays
 are read from memory once. The loop writes into the old arrays, if the caller has donated them.
+
+Divisions and roots take as long as memory. A parameter that needs them to move is moved first, from
+the old states, so that the processor divides while it waits for memory. The states follow from what
+is in the cache then. Otherwise, and where a state needs the old parameter, states come first.
 
 The loops of several parameters run at the same time if they share no memory. XLA gives the
 temporaries of one loop to the next one, which then waits. So a loop has none: whatever it computes
@@ -23,11 +27,10 @@ from jax import lax
 
 from torchwise.leaf import Leaf, accumulate, conclude, with_numbers
 from torchwise.sparse import Rows
-from torchwise.write_order import Turn, needs, turns
+from torchwise.write_order import Turn, needs, turns, uses
 
-# Measured on CPU with SGD, Adagrad and AdamW: quarters of it are up to a tenth slower, and twice as
-# much does not fit into small caches.
-STRIP_BYTES = 2**18
+# Measured on CPU with SGD, Adagrad and AdamW: half of it or twice as much is slower for some.
+STRIP_BYTES = 2**17
 # Measured with the same three: smaller parameters are in a cache anyway.
 LEAST_BYTES = 2**18
 # XLA vectorizes along a row. Rows of 3 to 16 numbers, as those of kernels of convolutions, take up
@@ -45,8 +48,12 @@ _WRAP = 2**32
 Compute = Callable[[Sequence[jax.Array], Any, int], dict[int, jax.Array]]
 
 
+# What takes much longer than a sum or a product.
+_SLOW = {"div", "sqrt", "rsqrt", "pow", "exp", "log"}
+
+
 class Pass(NamedTuple):
-    """One of the two passes over a strip.
+    """A pass over a strip; there are one or two.
 
     Attributes:
         compute: what it computes.
@@ -123,8 +130,7 @@ def step(leaf: Leaf) -> tuple[jax.Array, tuple[Any, ...]]:
     count, rest = divmod(leaf.param.size, length)
     olds, treedef = jax.tree.flatten((leaf.param, leaf.states))
     buffers = [old.reshape(-1) if old.shape == shape else old for old in olds]
-    computes = _computes(leaf._replace(grad=leaf.grad.reshape(-1)), olds, treedef)
-    passes = _with_turns(computes, buffers, length)
+    passes = _passes(leaf._replace(grad=leaf.grad.reshape(-1)), olds, treedef, length)
 
     def step_next(carried: Carried) -> Carried:
         starts = [_next(start, length) for start in carried.starts]
@@ -142,8 +148,8 @@ def step(leaf: Leaf) -> tuple[jax.Array, tuple[Any, ...]]:
     return treedef.unflatten([new.reshape(old.shape) for new, old in zip(buffers, olds)])
 
 
-def _computes(leaf: Leaf, olds: Sequence[Any], treedef: Any) -> list[Compute]:
-    """Return what the two passes compute; `olds` are the parameter and the states at the start."""
+def _passes(leaf: Leaf, olds: Sequence[Any], treedef: Any, length: int) -> list[Pass]:
+    """Return the passes over a strip; `olds` are the parameter and the states at the start."""
 
     def read(buffers: Sequence[Any], numbers: Sequence[Any], start: Any, size: int) -> Leaf:
         """Return a strip as a parameter of its own; states of one number are not cut."""
@@ -151,15 +157,29 @@ def _computes(leaf: Leaf, olds: Sequence[Any], treedef: Any) -> list[Compute]:
         param, states = treedef.unflatten(values)
         return leaf._replace(grad=_cut(leaf.grad, start, size), param=param, states=states)
 
-    def first(buffers: Sequence[Any], start: Any, size: int) -> dict[int, Any]:
+    def advance(buffers: Sequence[Any], start: Any, size: int) -> dict[int, Any]:
         strip = read(buffers, olds, start, size)
         return _changed(strip, (strip.param, accumulate(strip)))
 
-    def second(buffers: Sequence[Any], start: Any, size: int) -> dict[int, Any]:
+    def move(buffers: Sequence[Any], start: Any, size: int) -> dict[int, Any]:
         strip = read(buffers, buffers, start, size)
         return _changed(strip, conclude(strip, strip.param, strip.states))
 
-    return [first, second]
+    def advance_and_move(buffers: Sequence[Any], start: Any, size: int) -> dict[int, Any]:
+        strip = read(buffers, olds, start, size)
+        states = accumulate(strip)
+        return _changed(strip, conclude(strip._replace(states=states), strip.param, states))
+
+    def on_strips(compute: Compute) -> Callable[..., Any]:
+        return lambda *strips: compute(strips, np.uint32(0), length)
+
+    strips = [jax.ShapeDtypeStruct((length,) if old.ndim else (), old.dtype) for old in olds]
+    if uses(on_strips(move), strips, _SLOW):
+        order = turns(needs(on_strips(advance_and_move), strips))
+        if order is not None:
+            return [Pass(advance_and_move, order)]
+    first, second = needs(on_strips(advance), strips), needs(on_strips(move), strips)
+    return [Pass(advance, turns(first)), Pass(move, turns(second, first))]
 
 
 def _changed(strip: Leaf, new: Any) -> dict[int, Any]:
@@ -173,16 +193,6 @@ def _changed(strip: Leaf, new: Any) -> dict[int, Any]:
         for position, (old, value) in enumerate(pairs)
         if value is not old or not value.ndim
     }
-
-
-def _with_turns(
-    computes: Sequence[Compute], buffers: Sequence[jax.Array], length: int
-) -> list[Pass]:
-    strips = [jax.ShapeDtypeStruct((length,) if b.ndim else (), b.dtype) for b in buffers]
-    first, second = computes
-    before = needs(lambda *strips: first(strips, np.uint32(0), length), strips)
-    after = needs(lambda *strips: second(strips, np.uint32(0), length), strips)
-    return [Pass(first, turns(before)), Pass(second, turns(after, before))]
 
 
 def _step_strip(

@@ -1,6 +1,9 @@
-"""In which order arrays are written in place that are computed from each other's old values."""
+"""In which order arrays are written in place that are computed from each other's old values.
 
-from collections.abc import Callable, Mapping, Sequence
+Both are read from the program that computes them, and so is whether it takes long.
+"""
+
+from collections.abc import Callable, Mapping, Sequence, Set
 from typing import Any, NamedTuple
 
 import jax
@@ -36,6 +39,24 @@ def needs(
     needed = _needed(closed.jaxpr, [frozenset([position]) for position in range(len(arrays))])
     pairs = zip(sorted(shapes), needed)
     return {position: olds & large for position, olds in pairs if position in large}
+
+
+def uses(function: Callable[..., Any], arrays: Sequence[Any], names: Set[str]) -> bool:
+    """Whether a function computes an array, and no mere number, with a primitive of these names."""
+    return _uses(jax.make_jaxpr(function)(*arrays).jaxpr, names)
+
+
+def _uses(jaxpr: Any, names: Set[str]) -> bool:
+    inner = [
+        value.jaxpr
+        for eqn in jaxpr.eqns
+        for param in eqn.params.values()
+        for value in (param if isinstance(param, tuple) else (param,))
+        if hasattr(value, "jaxpr")
+    ]
+    found = [eqn.outvars for eqn in jaxpr.eqns if eqn.primitive.name in names]
+    arrays = [var for results in found for var in results if var.aval.ndim]
+    return bool(arrays) or any(_uses(one, names) for one in inner)
 
 
 def turns(

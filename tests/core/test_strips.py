@@ -21,7 +21,7 @@ LARGE = strips.LEAST_BYTES // 4
 SHAPES = {
     "prime": (4 * LARGE + 3,),
     "matrix": (512, 4 * LARGE // 512),
-    "kernels": (32, 32, 3, 3),
+    "kernels": (64, 32, 3, 3),
     "small": (5, 3),
 }
 
@@ -88,6 +88,42 @@ def test_strips_have_the_bits_of_whole_parameters(case, dtype, monkeypatch):
     assert jax.tree.all(jax.tree.map(same_bits, in_strips, whole))
 
 
+DIVIDING = {
+    "adagrad": torchwise.adagrad(lr=0.1, lr_decay=0.1),
+    "rmsprop": torchwise.rmsprop(lr=0.1),
+    "adam": torchwise.adam(lr=0.1),
+    "amsgrad": torchwise.adamw(lr=0.1, amsgrad=True),
+    "adamax": torchwise.adamax(lr=0.1),
+    "nadam": torchwise.nadam(lr=0.1, weight_decay=0.1, decoupled_weight_decay=True),
+    "radam": torchwise.radam(lr=0.1),
+}
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64", "bfloat16", "complex64"])
+@pytest.mark.parametrize("name", DIVIDING)
+def test_a_parameter_that_divides_is_moved_before_its_states(name, dtype, monkeypatch):
+    """To the same bits, also over steps in which numbers and choices change."""
+    transform = DIVIDING[name]
+    passes = passes_of(monkeypatch)
+    with jax.enable_x64(dtype == "float64"):
+        in_strips = run(jitted(transform), transform, dtype, steps=8)
+        monkeypatch.setattr(strips, "fit", cut_nothing)
+        whole = run(jitted(transform), transform, dtype, steps=8)
+    assert {one.turns[0].position for one in passes if one.turns} == {0}
+    assert len(passes) == len(SHAPES) - 1
+    assert jax.tree.all(jax.tree.map(same_bits, in_strips, whole))
+
+
+def test_states_come_first_where_they_need_the_old_parameter_or_nothing_divides(monkeypatch):
+    passes, params = passes_of(monkeypatch), [jnp.ones(LARGE)] * 2
+    for transform in (torchwise.adam(lr=0.1, weight_decay=0.1), torchwise.sgd(0.1, momentum=0.9)):
+        passes.clear()
+        loops(transform, params)
+        states, param = passes
+        assert 0 not in {turn.position for turn in states.turns}
+        assert [turn.position for turn in param.turns] == [0]
+
+
 @pytest.mark.parametrize("dtype", ["bfloat16", "complex64"])
 def test_strips_of_other_types(dtype, monkeypatch):
     transform = torchwise.adamw(lr=1e-2, amsgrad=True)
@@ -122,6 +158,13 @@ def test_a_loop_for_each_large_parameter_and_no_copies(case):
     assert temporaries < 4 * strips.STRIP_BYTES * len(jax.tree.leaves(case.transform.init(params)))
 
 
+def passes_of(monkeypatch):
+    """A list to which the passes over a strip will be added, of each parameter that is traced."""
+    passes, found = strips._passes, []
+    monkeypatch.setattr(strips, "_passes", lambda *args: found.extend(new := passes(*args)) or new)
+    return found
+
+
 def made_in_loops(text):
     """The instructions in loops that compute something, and those of them that are not carried."""
     bodies = re.findall(r"body=%?([\w.-]+)", text)
@@ -142,16 +185,15 @@ def test_loops_have_no_temporaries_that_they_would_share(case, monkeypatch):
 
     Only where new values need each other's old ones, strips of them are set aside.
     """
-    apart, turns = [], strips.turns
-    monkeypatch.setattr(strips, "turns", lambda *args: apart.append(turns(*args)) or apart[-1])
+    passes = passes_of(monkeypatch)
     params = [jnp.ones(LARGE), jnp.ones(LARGE)]
     state = jax.eval_shape(case.transform.init, params)
     compiled = donating(case.transform).lower(params, state, params).compile()
     made, temporary = made_in_loops(compiled.as_text())
     assert len(made) >= 6
-    assert apart
+    assert passes
     arrays = len(jax.tree.leaves((params, state)))
-    assert bool(temporary) == (None in apart), temporary
+    assert bool(temporary) == any(one.turns is None for one in passes), temporary
     assert len(temporary) <= arrays
 
 
