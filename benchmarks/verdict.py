@@ -12,9 +12,9 @@ _MANY_ARRAYS = 100
 _FUSED = "torch fused"
 _ONE_OUTPUT = (
     "On CPU, XLA gives a kernel one output, so parameters and states take two passes over memory. "
-    "A step that is a whole program makes both passes strip by strip where a model has several "
-    "large parameters (see [Design](design.md#strips-on-cpu)). `update` cannot, since optax adds "
-    "its result to the parameters later. "
+    "A step that is a whole program makes both passes strip by strip where a model has more than "
+    "eight large parameters (see [Design](design.md#strips-on-cpu)). `update` cannot, since optax "
+    "adds its result to the parameters later. "
     "A fused kernel of torch writes all results in one pass."
 )
 _PRODUCTS = (
