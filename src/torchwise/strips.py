@@ -65,7 +65,7 @@ class Pass(NamedTuple):
 
     def waiting(self) -> int:
         """Return how many places to write depend on what has been read."""
-        return 1 if self.turns is None else sum(bool(turn.after) for turn in self.turns)
+        return 1 if self.turns is None else len({turn.after for turn in self.turns} - {()})
 
 
 class Carried(NamedTuple):
@@ -220,12 +220,13 @@ def _step_strip(
             at = later(list(aside.values()))
             for position, value in aside.items():
                 buffers[position] = _put(buffers[position], value, at)
+        places = {(): (start, values)}
         for turn in one.turns or ():
-            value, at = values[turn.position], start
-            if turn.after:
+            if turn.after not in places:
                 at = later([buffers[other] for other in turn.after])
-                value = one.compute(buffers, at, size)[turn.position]
-            buffers[turn.position] = _put(buffers[turn.position], value, at)
+                places[turn.after] = at, one.compute(buffers, at, size)
+            at, values = places[turn.after]
+            buffers[turn.position] = _put(buffers[turn.position], values[turn.position], at)
         for position, number in numbers.items():
             buffers[position] = number
     return used, buffers
