@@ -220,7 +220,7 @@ def _step_strip(
             at = later(list(aside.values()))
             for position, value in aside.items():
                 buffers[position] = _put(buffers[position], value, at)
-        places = {(): (start, values)}
+        places: dict[tuple[int, ...], Any] = {(): (start, values)}
         for turn in one.turns or ():
             if turn.after not in places:
                 at = later([buffers[other] for other in turn.after])
