@@ -31,6 +31,7 @@ LAYERS = [
         "norms",
         "placement",
         "leaf",
+        "jaxprs",
         "write_order",
         "strips",
         "apply",

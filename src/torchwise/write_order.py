@@ -8,6 +8,8 @@ from typing import Any, NamedTuple
 
 import jax
 
+from torchwise.jaxprs import equations
+
 Positions = frozenset[int]
 _NOTHING: Positions = frozenset()
 
@@ -43,20 +45,9 @@ def needs(
 
 def uses(function: Callable[..., Any], arrays: Sequence[Any], names: Set[str]) -> bool:
     """Whether a function computes an array, and no mere number, with a primitive of these names."""
-    return _uses(jax.make_jaxpr(function)(*arrays).jaxpr, names)
-
-
-def _uses(jaxpr: Any, names: Set[str]) -> bool:
-    inner = [
-        value.jaxpr
-        for eqn in jaxpr.eqns
-        for param in eqn.params.values()
-        for value in (param if isinstance(param, tuple) else (param,))
-        if hasattr(value, "jaxpr")
-    ]
-    found = [eqn.outvars for eqn in jaxpr.eqns if eqn.primitive.name in names]
-    arrays = [var for results in found for var in results if var.aval.ndim]
-    return bool(arrays) or any(_uses(one, names) for one in inner)
+    program = jax.make_jaxpr(function)(*arrays).jaxpr
+    found = (eqn for eqn in equations(program) if eqn.primitive.name in names)
+    return any(result.aval.ndim for eqn in found for result in eqn.outvars)
 
 
 def turns(

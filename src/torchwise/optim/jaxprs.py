@@ -1,14 +1,13 @@
-"""What a traced program says about itself: what its results depend on, and whether it may raise.
-
-A jaxpr is read as `jax.make_jaxpr` prints it; nothing private of JAX is asked.
-"""
+"""What a traced program says about itself: what its results depend on, and whether it may raise."""
 
 import functools
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+
+from torchwise.jaxprs import equations, inner
 
 _MARK = "cotangent_of_the_loss"
 _MAY_RAISE = ("callback", "ffi_call", "debug_print")
@@ -31,37 +30,18 @@ def dependent(jaxpr: Any) -> list[bool]:
 
 def may_raise(jaxpr: Any) -> bool:
     """Whether a program calls Python or foreign code as it runs, which may raise."""
-    return any(part in name for name in _primitives(jaxpr) for part in _MAY_RAISE)
+    names = (eqn.primitive.name for eqn in equations(jaxpr))
+    return any(part in name for name in names for part in _MAY_RAISE)
 
 
 def bytes_made(jaxpr: Any) -> int:
     """Return the bytes of all intermediate values, more than a program can need at a time."""
-    return sum(_made_by(eqn) for eqn in jaxpr.eqns)
-
-
-def _made_by(eqn: Any) -> int:
-    own = sum(_bytes(one.aval) for one in eqn.outvars)
-    return own + sum(bytes_made(inner) for inner in _inner(eqn))
+    return sum(_bytes(one.aval) for eqn in equations(jaxpr) for one in eqn.outvars)
 
 
 def _bytes(aval: Any) -> int:
     size, dtype = getattr(aval, "size", 0), getattr(aval, "dtype", None)
     return int(size) * int(getattr(dtype, "itemsize", 0))
-
-
-def _primitives(jaxpr: Any) -> Iterator[str]:
-    for eqn in jaxpr.eqns:
-        yield eqn.primitive.name
-        for inner in _inner(eqn):
-            yield from _primitives(inner)
-
-
-def _inner(eqn: Any) -> Iterator[Any]:
-    """The jaxprs among the parameters of an equation."""
-    for value in jax.tree.leaves(list(eqn.params.values())):
-        inner = getattr(value, "jaxpr", value)
-        if hasattr(inner, "eqns"):
-            yield inner
 
 
 def _dependent(jaxpr: Any, given: Sequence[bool]) -> list[bool]:
@@ -81,7 +61,7 @@ def _results(eqn: Any, given: list[bool]) -> list[bool]:
     name, params = eqn.primitive.name, eqn.params
     if params.get("name") == _MARK:
         return [True] * len(eqn.outvars)
-    if not any(given) and not any(_has_mark(inner) for inner in _inner(eqn)):
+    if not any(given) and not any(map(_has_mark, inner(eqn))):
         return [False] * len(eqn.outvars)
     if name == "scan":
         return _loop(params["jaxpr"].jaxpr, given, params["num_consts"], params["num_carry"])
@@ -94,7 +74,7 @@ def _results(eqn: Any, given: list[bool]) -> list[bool]:
     if name == "cond":
         each = [_dependent(branch.jaxpr, given[1:]) for branch in params["branches"]]
         return [given[0] or any(column) for column in zip(*each)]
-    inners = list(_inner(eqn))
+    inners = list(inner(eqn))
     if len(inners) == 1 and (len(inners[0].invars), len(inners[0].outvars)) == (
         len(given),
         len(eqn.outvars),
@@ -115,6 +95,4 @@ def _loop(body: Any, given: list[bool], consts: int, carried: int) -> list[bool]
 
 
 def _has_mark(jaxpr: Any) -> bool:
-    return any(
-        eqn.params.get("name") == _MARK or any(map(_has_mark, _inner(eqn))) for eqn in jaxpr.eqns
-    )
+    return any(eqn.params.get("name") == _MARK for eqn in equations(jaxpr))
