@@ -106,20 +106,16 @@ def step_leaves(
             in strips. Where a program computes the gradients as well, a loop would come too late to
             find them in the cache, and all of them would be held until then.
     """
-    in_strips = strips.fit(leaves) if whole_program else [False] * len(leaves)
-    return _for_each(by_rows(_step), leaves, in_strips, whole_program)
+    return _for_each(by_rows(_step), leaves, whole_program)
 
 
 def update_leaves(leaves: Sequence[Leaf]) -> list[tuple[jax.Array, tuple[Any, ...]]]:
     """Return the increment and the new states of each leaf; of mere blocks, what they pass on."""
-    return _for_each(without_rows(_update), leaves, [False] * len(leaves), whole_program=False)
+    return _for_each(without_rows(_update), leaves, whole_program=False)
 
 
 def _for_each(
-    function: Callable[[Leaf], Any],
-    leaves: Sequence[Leaf],
-    in_strips: Sequence[bool],
-    whole_program: bool,
+    function: Callable[[Leaf], Any], leaves: Sequence[Leaf], whole_program: bool
 ) -> list[Any]:
     """Evaluate every leaf, under jit in a function that leaves of one shape share.
 
@@ -130,6 +126,7 @@ def _for_each(
     if not any(isinstance(value, Tracer) for value in jax.tree.leaves(list(leaves))):
         return [function(leaf) for leaf in leaves]
     zeros = pinning.zeros_for(value for leaf in leaves for value in (leaf.grad, leaf.param))
+    in_strips = strips.fit(leaves) if whole_program else [False] * len(leaves)
     shared: dict[Any, Callable[..., Any]] = {}
     results = []
     for leaf, cut in zip(leaves, in_strips):

@@ -33,8 +33,8 @@ from torchwise.write_order import Turn, needs, turns, uses
 STRIP_BYTES = 2**17
 # Measured with the same three: smaller parameters are in a cache anyway.
 LEAST_BYTES = 2**18
-# XLA vectorizes along a row. Rows of 3 to 16 numbers, as those of kernels of convolutions, take up
-# to three times as long as the same numbers in a strip, which is flat.
+# XLA vectorizes along a row. Rows of 3 to 16 numbers, as those of kernels of convolutions, take
+# longer for that than the same numbers in a strip, which is flat.
 SHORT_ROWS = range(3, 17)
 LEAST_BYTES_OF_SHORT_ROWS = 2**15
 # XLA's executor leaves what is ready to another thread only if it is more than this
@@ -225,8 +225,8 @@ def _step_strip(
             if turn.after not in places:
                 at = later([buffers[other] for other in turn.after])
                 places[turn.after] = at, one.compute(buffers, at, size)
-            at, values = places[turn.after]
-            buffers[turn.position] = _put(buffers[turn.position], values[turn.position], at)
+            at, computed = places[turn.after]
+            buffers[turn.position] = _put(buffers[turn.position], computed[turn.position], at)
         for position, number in numbers.items():
             buffers[position] = number
     return used, buffers
